@@ -1,0 +1,86 @@
+# Needs only make and a Python 3.11 or newer with venv; the rest goes into .venv.
+
+PYTHON      ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadgroup
+BENCH_ARGS  ?=
+FAULTS_ARGS ?=
+TORTURE_ARGS ?=
+SIMULATE_ARGS ?=
+GUARD_ARGS  ?=
+ARGS        ?=
+
+BIN   := .venv/bin
+# Touched when .venv holds what pyproject.toml and requirements.lock ask for.
+READY := .venv/.ready
+UV    := uv==0.13.8
+
+# Settings of the person's own shell must not send the tools to another environment.
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test torture faults plans simulate guard-proof lint bench format lock clean
+.DELETE_ON_ERROR:
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with everything the project needs
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+run: $(READY) ## register, sync and watch DIR=/some/folder, or a sample tree; ARGS=--once
+ifdef DIR
+	@exec $(BIN)/lifecycle run "$(DIR)" $(ARGS)
+else
+	@tree=$$($(BIN)/python scripts/sample_tree.py) && \
+	  exec $(BIN)/lifecycle run "$$tree" --database "$${tree%/*}/registry.db" $(ARGS)
+endif
+
+test: $(READY) ## run the tests; PYTEST_ARGS='-k name'
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+torture: $(READY) ## kill, flood and shake it for some minutes; TORTURE_ARGS="--seeds 100"
+	@$(BIN)/pytest -m torture tests/torture $(TORTURE_ARGS)
+
+faults: $(READY) ## kill, fail and swap at every step of every act; FAULTS_ARGS='--workload delete --point 17'
+	@$(BIN)/pytest -m faults tests/faults $(if $(FAULTS_ARGS),$(FAULTS_ARGS),-n 2)
+
+plans: $(READY) ## apply plans while somebody changes the files; PLAN_SEEDS=2000
+	@PLAN_SEEDS=$${PLAN_SEEDS:-2000} $(BIN)/pytest tests/integration/test_applied_subset.py $(PYTEST_ARGS)
+
+lint: $(READY) ## check style, bans, types and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(wildcard src tests bench scripts)
+	@$(BIN)/lint-imports --no-logo
+
+simulate: $(READY) ## 90 days by random policies over 10,000 files, 200 times; SIMULATE_ARGS="--seeds 3"
+	@$(BIN)/python -m scripts.simulate $(SIMULATE_ARGS)
+
+guard-proof: $(READY) ## take each guard out of a copy in turn: a named test must fail
+	@$(BIN)/python -m scripts.guard_proof $(GUARD_ARGS)
+
+bench: $(READY) ## measure against the budgets; BENCH_ARGS=...
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+format: $(READY) ## format the code and mend what ruff can
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## write requirements.lock anew, after a change of dependencies in pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --all-extras --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove everything that is generated, .venv too
+	rm -rf .venv build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests bench scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,145 @@
+"""What is measured of a running `lifecycle run`: how soon it records, and what it costs idle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from bench.lab import Lab
+from bench.measure import FailedError, percentile
+from bench.row import MIB, Row
+from lifecycle_sync.registry.sqlite import SqliteRegistry
+
+_WRITES = 60
+# From so many files on it is worth to look for long.
+_MANY_FILES = 10_000
+_PATIENCE_SECONDS = 180.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def watch_changes(lab: Lab) -> Iterator[Row]:
+    """One file written, and many copied in: until the registry has them."""
+    place = lab.options.scratch / "watch"
+    shutil.rmtree(place, ignore_errors=True)
+    (place / "root").mkdir(parents=True)
+    tree = lab.files_to_act_on().tree
+    with _running(place) as process, closing(_registry(place)) as registry:
+        (repository,) = registry.repositories()
+        each = []
+        for number in range(_WRITES):
+            name = b"single-%d" % number
+            begun = time.perf_counter()
+            (place / "root" / os.fsdecode(name)).write_bytes(b"written")
+            _wait(lambda name=name: registry.file_at(repository.repository_id, name))  # type: ignore[misc]
+            each.append(1000 * (time.perf_counter() - begun))
+            time.sleep(0.05)
+        yield Row(
+            "watch",
+            "one file written: recorded after, p99",
+            percentile(each, 0.99),
+            "ms",
+            700.0,
+            spread=(min(each), max(each)),
+        )
+        before = _seconds(process.pid)
+        subprocess.run(["cp", "-r", tree.path, place / "root/copy"], check=True)
+        ended = time.perf_counter()
+        wanted = tree.files + _WRITES
+        _wait(lambda: registry.live_count(repository.repository_id) == wanted)
+        yield Row(
+            "watch",
+            f"{tree.files:,} files by `cp -r`: recorded after its end",
+            time.perf_counter() - ended,
+            "s",
+            3.0,
+            mine=f"{_seconds(process.pid) - before:.1f} s of processor time",
+        )
+    shutil.rmtree(place)
+
+
+def watch_idle(lab: Lab) -> Iterator[Row]:
+    """All files watched, and nothing happens."""
+    place = lab.options.scratch / "watch-idle"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    tree = lab.files().tree
+    # What another row marked is another registry's.
+    shutil.rmtree(tree.path / ".lifecycle", ignore_errors=True)
+    settle, idle = (5.0, 20.0) if tree.files >= _MANY_FILES else (0.2, 1.0)
+    try:
+        with _running(place, tree.path) as process:
+            # Again, so that the first index is another process's.
+            pass
+        with _running(place, tree.path) as process:
+            time.sleep(settle)
+            before = _seconds(process.pid)
+            time.sleep(idle)
+            share = 100 * (_seconds(process.pid) - before) / idle
+            size = _resident(process.pid)
+        title = f"{tree.files:,} files in {tree.directories:,} directories watched, idle"
+        yield Row("watch-idle", f"{title}: resident", size / MIB, "MiB", 50.0)
+        yield Row("watch-idle", "  its processor time", share, "%", 0.5)
+    finally:
+        shutil.rmtree(tree.path / ".lifecycle", ignore_errors=True)
+        shutil.rmtree(place)
+
+
+WATCH_BENCHMARKS: dict[str, Callable[[Lab], Iterator[Row]]] = {
+    "watch": watch_changes,
+    "watch-idle": watch_idle,
+}
+
+
+@contextmanager
+def _running(place: Path, root: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """`lifecycle run` on a root, from when it follows it."""
+    command = [sys.executable, "-m", "lifecycle_sync", "run", str(root or place / "root")]
+    options = ["--database", str(place / "registry.db"), "--no-hash", "--no-policies"]
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("Following"):
+                break
+        else:
+            raise FailedError(f"lifecycle run ended: {''.join(said[-3:])}")
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _registry(place: Path) -> SqliteRegistry:
+    return SqliteRegistry.open(place / "registry.db", read_only=True)
+
+
+def _wait(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not true():
+        if time.monotonic() > deadline:
+            raise FailedError("it was never recorded")
+        time.sleep(0.005)
+
+
+def _seconds(pid: int) -> float:
+    """Processor time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,266 @@
+"""Each guard taken out of the code in turn, in a copy of the tree: a named test must fail then.
+
+`make guard-proof` runs them all; `--only NAME` one. A proof is text that stands in the code, what
+takes its place, and the test that sees the difference. The tests are run on the whole tree first:
+one that fails there proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+TREE = Path(__file__).resolve().parent.parent
+_PACKAGE = "src/lifecycle_sync"
+_GUARDS = f"{_PACKAGE}/decide/guards.py"
+_PLANNING = f"{_PACKAGE}/decide/planning.py"
+_APPLYING = f"{_PACKAGE}/service/applying.py"
+_POLICIES = "tests/integration/test_policies.py"
+
+
+class Proof(NamedTuple):
+    """One guard, where it stands, what the code is without it, and a test that fails then."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+PROOFS = [
+    Proof(
+        "root",
+        _GUARDS,
+        '    if not present:\n        return Verdict(\n            "root",',
+        '    if registry_id:\n        return Verdict("root", Outcome.PASS)\n'
+        '    if not present:\n        return Verdict(\n            "root",',
+        "tests/unit/test_guards.py",
+    ),
+    Proof(
+        "root, at the moment of an act",
+        f"{_PACKAGE}/service/order.py",
+        "            repository = workshop.check_root(self._repository, act.verb)\n",
+        "            repository = self._repository\n",
+        "tests/integration/test_guards_at_use.py",
+    ),
+    Proof(
+        "listing",
+        f"{_PACKAGE}/registry/sql/scan.sql",
+        "UPDATE directories SET generation = :generation\n"
+        "WHERE repository = :number AND path >= :low AND path < :high AND gone = 0;",
+        "UPDATE directories SET generation = :generation\n"
+        "WHERE repository = :number AND path >= :low AND path < :high AND gone = 9;",
+        "tests/integration/test_scan_faults.py",
+    ),
+    Proof(
+        "shrink",
+        _GUARDS,
+        "    if not too_many or lost <= accepted:\n",
+        "    if known >= 0:\n",
+        "tests/unit/test_guards.py",
+    ),
+    Proof(
+        "mass",
+        _GUARDS,
+        "    if not planned or not too_many or total <= confirmed:\n",
+        "    if known >= 0:\n",
+        f"{_POLICIES}::test_many_deletions_wait_until_a_person_confirms_that_many",
+    ),
+    Proof(
+        "young",
+        _GUARDS,
+        "    if newest > now_ns:\n",
+        '    if newest:\n        return ""\n    if newest > now_ns:\n',
+        "tests/unit/test_planning.py",
+    ),
+    Proof(
+        "young, before a root was seen whole",
+        _PLANNING,
+        "    if not root.scanned:\n",
+        "    if False:\n",
+        "tests/unit/test_planning.py",
+    ),
+    Proof(
+        "open for writing",
+        _APPLYING,
+        "        writers = fs.has_writers(fd)\n",
+        "        writers = False\n",
+        f"{_POLICIES}::test_what_somebody_writes_is_skipped",
+    ),
+    Proof(
+        "clock",
+        _GUARDS,
+        "    if heartbeat_ns is None:\n",
+        "    if now_ns:\n",
+        f"{_POLICIES}::test_a_clock_that_was_set_keeps_everything_until_somebody_has_looked",
+    ),
+    Proof(
+        "hold, in a plan",
+        _PLANNING,
+        "    if file.file_id in situation.held and destructive:\n",
+        "    if False:\n",
+        f"{_POLICIES}::test_a_hold_beats_a_policy",
+    ),
+    Proof(
+        "hold, at the moment of an act",
+        f"{_PACKAGE}/registry/sql/acts.sql",
+        "WHERE NOT (act.unless_held AND EXISTS (\n",
+        "WHERE NOT (0 AND EXISTS (\n",
+        f"{_POLICIES}::test_a_hold_set_after_the_plan_stops_it",
+    ),
+    Proof(
+        "pause, in a plan",
+        _PLANNING,
+        "    if situation.paused:\n",
+        "    if False:\n",
+        f"{_POLICIES}::test_a_pause_stops_what_takes_files_away_at_once",
+    ),
+    Proof(
+        "pause, at the moment of an act",
+        f"{_PACKAGE}/service/order.py",
+        "        if paused is not None:\n",
+        "        if False:\n",
+        f"{_POLICIES}::test_a_pause_stops_what_takes_files_away_at_once",
+    ),
+    Proof(
+        "advice",
+        _PLANNING,
+        "    if not root.enforce:\n",
+        "    if False:\n",
+        f"{_POLICIES}::test_a_root_that_only_advises_is_backed_up_and_nothing_else",
+    ),
+    Proof(
+        "atime",
+        _PLANNING,
+        '    if policy.age_from == "accessed" and not root.atime:\n',
+        "    if False:\n",
+        "tests/unit/test_planning.py",
+    ),
+    Proof(
+        "claimed, unstable, suspect",
+        _PLANNING,
+        "        if file.flags & flag:\n",
+        "        if False:\n",
+        "tests/unit/test_planning.py",
+    ),
+    Proof(
+        "fingerprint, at the moment of a rename",
+        f"{_PACKAGE}/act/taking.py",
+        "                if differing:\n",
+        "                if False:\n",
+        _POLICIES,
+    ),
+    Proof(
+        "zero versions",
+        f"{_PACKAGE}/model/policy.py",
+        "    if policy.max_versions == 0 and policy.keep == KeepRules() and not allow_empty:\n",
+        "    if False:\n",
+        "tests/acceptance/test_scheduler_face.py::"
+        "test_a_policy_with_faults_and_names_that_are_not_known_are_errors",
+    ),
+    Proof(
+        "empty source",
+        f"{_PACKAGE}/service/host/service.py",
+        "        if not known:\n            self._failed(\n",
+        "        if False:\n            self._failed(\n",
+        "tests/integration/test_host_cleanup.py",
+    ),
+    Proof(
+        "late writer in the trash",
+        f"{_PACKAGE}/act/trash.py",
+        "            if fs.has_writers(fd):\n",
+        "            if False:\n",
+        "tests/integration/test_trash.py",
+    ),
+    Proof(
+        "breaker",
+        _APPLYING,
+        "            if total.failed >= engine.settings.max_errors:\n",
+        "            if False:\n",
+        "tests/integration/test_guards_at_use.py",
+    ),
+    Proof(
+        "breaker, of a disk that fails",
+        f"{_PACKAGE}/act/removal.py",
+        "            elif outcome.alarm or outcome.failed:\n",
+        "            elif outcome.alarm:\n",
+        "tests/integration/test_guards_at_use.py",
+    ),
+]
+
+
+def check(proof: Proof) -> str:
+    """What is wrong with a proof by its text alone; empty when it can be tried."""
+    path = TREE / proof.file
+    found = path.read_text().count(proof.old) if path.is_file() else 0
+    if found != 1:
+        return f"{proof.file} has its text {found} times, not once"
+    if not (TREE / proof.test.split("::")[0]).is_file():
+        return f"there is no {proof.test}"
+    return ""
+
+
+def prove(proof: Proof) -> str:
+    """Take the guard out of a copy and run the test there; what is wrong, empty when it failed as
+    it should."""
+    with tempfile.TemporaryDirectory(prefix="lifecycle-guard-") as folder:
+        copy = Path(folder)
+        for name in ("src", "tests", "scripts", "examples", "docs"):
+            shutil.copytree(TREE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(TREE / "pyproject.toml", copy)
+        target = copy / proof.file
+        target.write_text(target.read_text().replace(proof.old, proof.new))
+        done = _run(copy, proof.test)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    if done.returncode == 1 and lines:
+        print(f"  {proof.name}: {lines[0].split(' - ')[0]}", flush=True)
+        return ""
+    return f"{proof.name}: {proof.test} does not fail without it (exit code {done.returncode})"
+
+
+def _run(tree: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=tree,
+        # Before the package that is installed.
+        env={**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help="proofs whose name begins so")
+    parser.add_argument("--jobs", type=int, default=2)
+    chosen = parser.parse_args()
+    proofs = [it for it in PROOFS if not chosen.only or it.name.startswith(chosen.only)]
+    begun = time.monotonic()
+    faults = [f"{it.name}: {fault}" for it in proofs if (fault := check(it))]
+    if not faults:
+        whole = _run(TREE, *dict.fromkeys(it.test for it in proofs))
+        if whole.returncode:
+            faults.append("the tests fail with all guards in place:\n" + whole.stdout[-2_000:])
+    if not faults:
+        print(f"{len(proofs)} guards; without each of them fails:")
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            faults = [fault for fault in pool.map(prove, proofs) if fault]
+    for fault in faults:
+        print(f"NOT PROVEN {fault}")
+    print(f"{time.monotonic() - begun:.0f} s")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

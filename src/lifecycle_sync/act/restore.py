@@ -1,0 +1,390 @@
+"""Puts kept content back: versions of files, with their metadata, to their place or another.
+
+A batch is written to a staging directory, made durable with one `syncfs`, renamed into place
+without replacing anything, and made durable again: a file that can be seen is whole. What stands in
+the way is left, goes through the trash, or stays beside. Nothing outside the target is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from lifecycle_sync.act import metadata
+from lifecycle_sync.act.site import COMPLETED, FAILED, SKIPPED
+from lifecycle_sync.act.sparse import SparseWriter
+from lifecycle_sync.act.staging import Staging
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.descent import Descent
+from lifecycle_sync.errors import LifecycleError, StorageFullError
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.content import ContentKey, Metadata
+from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
+from lifecycle_sync.model.file import Kind
+from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
+from lifecycle_sync.vault.bulk import BulkReader
+from lifecycle_sync.vault.vault import Vault
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NAME_MAX = 255
+
+
+class Conflict(StrEnum):
+    """What to do where something stands at the place of a file."""
+
+    SKIP = "skip"
+    REPLACE = "replace"  # what stands there goes into the trash
+    KEEP_BOTH = "keep-both"  # the restored file gets another name
+
+
+class Wanted(NamedTuple):
+    """A version, and where it is to lie: a path relative to the target."""
+
+    version: VersionEvent
+    to: bytes
+
+
+class Restored(NamedTuple):
+    """What became of one version. `path` is where it lies now, relative to the target; `missed`
+    what of its metadata could not be applied; `status` its lstat, None where it is not there."""
+
+    wanted: Wanted
+    outcome: str
+    reason: str = ""
+    path: bytes = b""
+    missed: tuple[str, ...] = ()
+    found: os.stat_result | None = None
+
+
+class Displaces(Protocol):
+    """Makes room: what stands in the way goes into a trash."""
+
+    def take(self, path: bytes) -> str | None:
+        """The reason where it stays."""
+        ...
+
+    def give_back(self, path: bytes) -> None:
+        """Put back what was taken: nothing came in its place."""
+        ...
+
+
+class Told(Protocol):
+    def advance(self, files: int, bytes_: int) -> None: ...
+
+
+@dataclass
+class _Made:
+    """A file in the staging directory that waits for its place. One with several links stays there
+    until the end, for its other names to be linked to; `name` is the same for all of them."""
+
+    wanted: Wanted
+    name: bytes
+    status: os.stat_result
+    missed: list[str] = field(default_factory=list)
+    linked: bool = False
+
+
+class Restorer:
+    """Restores versions below one target directory. A context manager.
+
+    Raises on entry `OfflineError` for a target that is not there, `BusyError`, `LifecycleError`.
+    `displace` is what `Conflict.REPLACE` uses. `owner`: give files to their owner and group.
+    """
+
+    def __init__(
+        self,
+        fs: FileOps,
+        target: bytes,
+        vault: Vault,
+        *,
+        conflict: Conflict = Conflict.SKIP,
+        displace: Displaces | None = None,
+        owner: bool = True,
+        cancel: CancelToken | None = None,
+        told: Told | None = None,
+    ) -> None:
+        self._fs = fs
+        self._contents = BulkReader(vault)
+        self._conflict = conflict
+        self._displace = displace
+        self._owner = owner
+        self._cancel = cancel or CancelToken()
+        self._told = told
+        self._descent = Descent(fs, target)
+        try:
+            self._staging = Staging(fs, self._descent.root_fd, target)
+        except BaseException:
+            self._descent.__exit__()
+            raise
+        # Files with several links, by what their names have in common.
+        self._links: dict[tuple[int, ContentKey | None, int], _Made] = {}
+        self.made_directories: list[bytes] = []
+        # The names in the folder that was looked into last.
+        self._folder = b""
+        self._there: set[bytes] = set()
+
+    def __enter__(self) -> Restorer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._staging.__exit__(*exc)
+        self._descent.__exit__(*exc)
+
+    # -- files -----------------------------------------------------------------------------
+
+    def restore(self, batch: Sequence[Wanted]) -> list[Restored]:
+        """Restore a batch, durably when this returns. Raises `StorageFullError`, and what concerns
+        the vault as a whole; then nothing of the batch that was not durable has got its place."""
+        done: list[Restored] = []
+        made: list[_Made] = []
+        self._contents.prepare([it.version.content for it in batch if it.version.content])
+        self._look_into(b"")
+        for wanted in batch:
+            if self._cancel.cancelled:
+                done.append(Restored(wanted, SKIPPED, "asked to stop"))
+                continue
+            refusal = self._refuses(wanted)
+            if refusal is not None:
+                done.append(refusal)
+                continue
+            link = _link_key(wanted.version.metadata, wanted.version.content)
+            if link is not None and link in self._links:
+                made.append(replace(self._links[link], wanted=wanted))
+                continue
+            try:
+                item = self._make(wanted)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise _full(wanted.to) from error
+                done.append(Restored(wanted, FAILED, (error.strerror or str(error)).lower()))
+                continue
+            except LifecycleError as error:
+                # One damaged content does not keep the others from coming back.
+                done.append(Restored(wanted, FAILED, error.cause))
+                continue
+            if link is not None:
+                item.linked = True
+                self._links[link] = item
+            made.append(item)
+        if made:
+            # A file that gets its name before its bytes are durable could be found empty.
+            self._fs.syncfs(self._staging.fd)
+            done += [self._settle(item) for item in made]
+            self._fs.syncfs(self._staging.fd)
+        return done
+
+    def _refuses(self, wanted: Wanted) -> Restored | None:
+        """What can be said before anything is written."""
+        parts = wanted.to.split(b"/")
+        if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
+            return Restored(wanted, FAILED, "its path leaves the target; refused")
+        if parts[0] == PRIVATE_DIRECTORY:
+            return Restored(wanted, FAILED, "its path is lifecycle's own; refused")
+        if self._conflict is not Conflict.SKIP:
+            return None
+        folder, _, name = wanted.to.rpartition(b"/")
+        if folder != self._folder:
+            self._look_into(folder)
+        if name not in self._there:
+            return None
+        return Restored(wanted, SKIPPED, "something is there already", wanted.to)
+
+    def _look_into(self, folder: bytes) -> None:
+        """What stands in a folder now; what comes later is noticed when a file gets its place."""
+        self._folder = folder
+        try:
+            names = self._fs.listdir(self._descent.open(folder))
+        except OSError:
+            names = []
+        self._there = {os.fsencode(name) for name in names}
+
+    def _make(self, wanted: Wanted) -> _Made:
+        """A file or symlink in the staging directory, whole."""
+        version, name = wanted.version, self._staging.new_name()
+        staging = self._staging.fd
+        if version.metadata.kind is Kind.SYMLINK:
+            self._fs.symlink(version.metadata.target or b"", name, staging)
+            missed = metadata.apply(
+                self._fs, staging, name, None, version.metadata, owner=self._owner
+            )
+            made = self._fs.stat(name, dir_fd=staging, follow_symlinks=False)
+            return _Made(wanted, name, made, missed)
+        assert version.content is not None, "a regular file has content"
+        fd = self._fs.create(name, staging, 0o600)
+        try:
+            writer = SparseWriter(self._fs, fd, version.metadata.extents)
+            for piece in self._contents.read(version.content):
+                self._cancel.check()
+                writer.write(piece)
+                if self._told is not None:
+                    self._told.advance(0, len(piece))
+            writer.finish()
+            missed = metadata.apply(
+                self._fs, staging, name, fd, version.metadata, owner=self._owner
+            )
+            made = self._fs.fstat(fd)
+        except BaseException:
+            self._fs.close(fd)
+            self._remove(name)
+            raise
+        self._fs.close(fd)
+        return _Made(wanted, name, made, missed)
+
+    def _settle(self, item: _Made) -> Restored:
+        """Give a file its place; what cannot get one is removed again."""
+        try:
+            return self._place(item)
+        except OSError as error:
+            self._discard(item)
+            if error.errno in _FULL:
+                raise _full(item.wanted.to) from error
+            return Restored(item.wanted, FAILED, (error.strerror or str(error)).lower())
+
+    def _place(self, item: _Made) -> Restored:
+        wanted = item.wanted
+        folder, _, name = wanted.to.rpartition(b"/")
+        dir_fd = self._descent.make(
+            folder, made=lambda path, _fd: self.made_directories.append(path)
+        )
+        number = 0
+        chosen = name
+        room_made = False
+        while True:
+            try:
+                self._put(item, chosen, dir_fd)
+                break
+            except FileExistsError:
+                if self._conflict is Conflict.SKIP:
+                    self._discard(item)
+                    return Restored(wanted, SKIPPED, "something is there already", wanted.to)
+                if self._conflict is Conflict.KEEP_BOTH:
+                    number += 1
+                    chosen = beside(name, number)
+                    continue
+                assert self._displace is not None, "to replace takes a trash"
+                reason = self._displace.take(wanted.to)
+                room_made = reason is None
+                dir_fd = self._descent.open(folder)
+                if reason is not None:
+                    self._discard(item)
+                    return Restored(wanted, SKIPPED, reason, wanted.to)
+            except OSError:
+                if room_made and self._displace is not None:
+                    self._displace.give_back(wanted.to)
+                raise
+        path = folder + b"/" + chosen if folder else chosen
+        if self._told is not None:
+            self._told.advance(1, 0)
+        found = None
+        if not item.linked:
+            # The other changes once more, when it loses its name in the staging directory.
+            found = self._look(item, chosen, dir_fd)
+        return Restored(wanted, COMPLETED, "", path, tuple(item.missed), found)
+
+    def _look(self, item: _Made, name: bytes, dir_fd: int) -> os.stat_result | None:
+        """What a file is in its place; None where that cannot be seen, or where somebody has
+        changed it since: the next scan looks at it."""
+        try:
+            found = self._fs.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except OSError:
+            return None
+        made = item.status
+        same = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode) == (
+            made.st_ino,
+            made.st_size,
+            made.st_mtime_ns,
+            made.st_mode,
+        )
+        return found if same else None
+
+    def _note_directory(self, path: bytes, _fd: int) -> None:
+        self.made_directories.append(path)
+
+    def _put(self, item: _Made, name: bytes, dir_fd: int) -> None:
+        move = self._fs.link if item.linked else self._fs.rename_noreplace
+        move(item.name, name, self._staging.fd, dir_fd)
+
+    def _discard(self, item: _Made) -> None:
+        if not item.linked:
+            self._remove(item.name)
+
+    def _remove(self, name: bytes) -> None:
+        try:
+            self._fs.unlink(name, self._staging.fd)
+        except OSError:
+            # The staging directory is swept at its end.
+            pass
+
+    # -- directories -----------------------------------------------------------------------
+
+    def finish_directories(
+        self, known: Callable[[bytes], DirectoryEvent | None]
+    ) -> list[tuple[bytes, tuple[str, ...]]]:
+        """Give the directories that were made what is `known` of them, the deepest first, for
+        files that come into one move its times; what could not be applied, by path."""
+        missed: list[tuple[bytes, tuple[str, ...]]] = []
+        for path in sorted(set(self.made_directories), key=lambda it: it.count(b"/"), reverse=True):
+            event = known(path)
+            if event is None:
+                continue
+            try:
+                fd = self._descent.open(path)
+            except OSError as error:
+                missed.append((path, ((error.strerror or str(error)).lower(),)))
+                continue
+            lines = metadata.apply(
+                self._fs, self._descent.root_fd, path, fd, event.metadata, owner=self._owner
+            )
+            if lines:
+                missed.append((path, tuple(lines)))
+        if self.made_directories:
+            self._fs.syncfs(self._staging.fd)
+        return missed
+
+
+def _link_key(
+    it: Metadata, content: ContentKey | None
+) -> tuple[int, ContentKey | None, int] | None:
+    """What the names of one file with several links have in common."""
+    if it.nlink < 2 or it.kind is not Kind.REGULAR:
+        return None
+    return it.inode, content, it.mtime_ns
+
+
+def beside(name: bytes, number: int) -> bytes:
+    """The name of a file that is kept beside another: `report (restored 1).pdf`."""
+    stem, dot, suffix = name.rpartition(b".")
+    if not stem:
+        stem, dot, suffix = name, b"", b""
+    middle = b" (restored %d)" % number
+    stem = stem[: _NAME_MAX - len(middle) - len(dot) - len(suffix)]
+    return stem + middle + dot + suffix
+
+
+def batches(
+    wanted: Iterable[Wanted], *, files_max: int = 4000, bytes_max: int = 64 << 20
+) -> Iterable[list[Wanted]]:
+    """Cut into pieces that are made durable one after the other."""
+    batch: list[Wanted] = []
+    size = 0
+    for item in wanted:
+        batch.append(item)
+        size += item.version.metadata.size
+        if len(batch) >= files_max or size >= bytes_max:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _full(path: bytes) -> StorageFullError:
+    return StorageFullError(
+        "no space left",
+        operation="restore",
+        subject=path,
+        remedy="free space, or name a larger disk with --to; a second run goes on",
+    )

@@ -1,0 +1,1 @@
+"""Pure functions from facts to verdicts: standard library only, no I/O, the time passed in."""

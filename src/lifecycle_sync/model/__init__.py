@@ -1,0 +1,1 @@
+"""The nouns: frozen data with the rules that belong to it, standard library only."""

@@ -1,0 +1,145 @@
+"""What is to happen to files: frozen data, which a dry run shows and an act is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from lifecycle_sync.model.file import FileType, Kind, LifecycleState
+from lifecycle_sync.model.observation import Fingerprint
+
+PLAN_FORMAT = 1
+
+
+class Verb(StrEnum):
+    """What a policy does to a file."""
+
+    BACKUP = "backup"
+    ARCHIVE = "archive"
+    EXPIRE = "expire"
+    DELETE = "delete"
+
+
+# What takes a file from its place, or says that its time is over.
+DESTRUCTIVE = frozenset({Verb.ARCHIVE, Verb.EXPIRE, Verb.DELETE})
+
+
+class Subject(NamedTuple):
+    """A record as far as deciding needs it. Times are nanoseconds since 1970 UTC; `row_id` is the
+    registry's own number. `last_version_ns` is when the newest version was kept, None without one;
+    `explicit` the policy that was chosen for the file, None where the rules choose."""
+
+    row_id: int
+    seq: int
+    file_id: bytes
+    repository_id: bytes
+    root: bytes
+    path: bytes
+    kind: Kind
+    file_type: FileType
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    atime_ns: int
+    uid: int
+    registered_ns: int
+    state: LifecycleState
+    flags: int
+    tracking: int
+    missing: bool
+    checksum: bytes | None
+    hash_due: bool
+    explicit: str | None
+    last_version_ns: int | None
+    has_archive: bool
+    governed_by: str
+    expiry_ns: int | None
+    next_due_ns: int | None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.kind, self.size, self.mtime_ns, self.ctime_ns, self.inode)
+
+    @property
+    def place(self) -> str:
+        """The absolute path as text, in which odd bytes stand as `\\xNN`."""
+        return (self.root + b"/" + self.path).decode("utf-8", "backslashreplace")
+
+
+class Decided(NamedTuple):
+    """What is written back about a record: which policy governs it, and its dates."""
+
+    row_id: int
+    seq: int
+    policy_name: str
+    expiry_ns: int | None
+    next_due_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One act on one file, the rule that asks for it, why, and what it is expected to be.
+
+    `guard` names what stands against it now, and `waits` says how; empty where nothing does.
+    """
+
+    verb: Verb
+    file_id: bytes
+    repository_id: bytes
+    path: bytes
+    policy_name: str
+    reason: str
+    due_ns: int
+    size: int
+    fingerprint: Fingerprint
+    checksum: bytes | None
+    state: LifecycleState
+    guard: str = ""
+    waits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file to which nothing happens now: why, and when that changes."""
+
+    file_id: bytes
+    reason: str
+    next_ns: int | None = None
+    verb: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RootPlan:
+    """What a plan says of one root as a whole. `guard` and `waits` as for an action: they stand
+    against every destructive action in it. `files` are known in it, `deleted` were in the last 24
+    hours."""
+
+    repository_id: bytes
+    path: bytes
+    enforce: bool
+    files: int = 0
+    deleted: int = 0
+    guard: str = ""
+    waits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is to be done at a time, in the order of roots and paths.
+
+    `seq` is the registry's last change, `policies_hash` tells of which rules it follows from.
+    `more` actions are due beside these: the next plan has them. `kept` counts what was judged and
+    stays as it is, by the reason.
+    """
+
+    registry_id: bytes
+    seq: int
+    at_ns: int
+    made_ns: int
+    policies_hash: str
+    roots: tuple[RootPlan, ...]
+    actions: tuple[Action, ...]
+    more: int
+    kept: tuple[tuple[str, int], ...]

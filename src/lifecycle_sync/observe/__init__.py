@@ -1,0 +1,1 @@
+"""From the world to facts: the walker, the ignore rules, the hasher, the identity of a root."""

@@ -1,0 +1,1 @@
+"""What is known: one protocol, its implementation on SQLite, SQL in named files."""

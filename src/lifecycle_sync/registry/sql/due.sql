@@ -1,0 +1,73 @@
+-- name: subject_columns
+SELECT f.row_id, f.seq, f.file_id, r.repository_id, r.path, d.path, f.name, f.kind, f.file_type,
+    f.size, f.mtime_ns, f.ctime_ns, f.inode, f.atime_ns, a.uid,
+    (SELECT c.at_ns FROM commits c WHERE c.last_seq >= f.registered_seq ORDER BY c.last_seq LIMIT 1),
+    f.state, f.flags, f.tracking,
+    EXISTS (SELECT 1 FROM missing m WHERE m.row_id = f.row_id),
+    f.checksum, f.hash_due, p.name,
+    (SELECT v.created_ns FROM versions v WHERE v.file_id = f.file_id ORDER BY v.number DESC LIMIT 1),
+    f.archive_path IS NOT NULL, f.expiry_ns, f.next_due_at
+
+-- name: subject_joins
+CROSS JOIN directories d ON d.directory_id = f.directory_id
+CROSS JOIN repositories r ON r.number = f.repository
+CROSS JOIN attributes a ON a.attribute_id = f.attribute_id
+CROSS JOIN policies p ON p.number = f.policy
+
+-- name: due
+{columns}
+FROM (
+    SELECT next_due_at, row_id FROM files INDEXED BY files_due
+    WHERE (next_due_at, row_id) > (:after_ns, :after_row) AND next_due_at <= :at_ns
+    ORDER BY next_due_at, row_id LIMIT :limit
+) n CROSS JOIN files f ON f.row_id = n.row_id
+{joins}
+WHERE f.tracking = 0 AND f.seq <= :decided;
+
+-- name: due_page
+SELECT next_due_at, row_id FROM files INDEXED BY files_due
+WHERE (next_due_at, row_id) > (:after_ns, :after_row) AND next_due_at <= :at_ns
+ORDER BY next_due_at, row_id LIMIT :limit;
+
+-- name: undecided
+{columns}
+FROM (
+    SELECT seq, row_id FROM files WHERE seq > :after ORDER BY seq LIMIT :limit
+) n CROSS JOIN files f ON f.row_id = n.row_id
+{joins}
+ORDER BY f.seq;
+
+-- name: subjects
+{columns}
+FROM json_each(:ids) i CROSS JOIN files f ON f.file_id = unhex(i.value)
+{joins};
+
+-- name: decided_seq
+SELECT seq FROM decided;
+
+-- name: set_decided
+UPDATE decided SET seq = ?;
+
+-- name: write_decided
+-- Only where the record still is what was decided on. Its seq stays: nothing changed for others.
+UPDATE files SET policy = (SELECT number FROM policies WHERE name = ?3), expiry_ns = ?4,
+    next_due_at = ?5
+WHERE row_id = ?1 AND seq = ?2 AND EXISTS (SELECT 1 FROM policies WHERE name = ?3)
+    AND (expiry_ns IS NOT ?4 OR next_due_at IS NOT ?5
+        OR policy <> (SELECT number FROM policies WHERE name = ?3));
+
+-- name: deleted_since
+-- Ids grow with time, so no index on the time itself is kept.
+SELECT count(*) FROM operations o JOIN act_runs a ON a.act_id = o.run_id
+WHERE o.operation_id >= :since_id AND o.timestamp_ns >= :since_ns AND o.operation_type = 'delete'
+    AND o.status = 'completed' AND a.repository_id = :repository_id;
+
+-- name: switch
+SELECT name, reason, owner, at_ns FROM switches WHERE name = ?;
+
+-- name: set_switch
+INSERT INTO switches (name, reason, owner, at_ns) VALUES (?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET reason = excluded.reason, owner = excluded.owner, at_ns = excluded.at_ns;
+
+-- name: clear_switch
+DELETE FROM switches WHERE name = ?;

@@ -1,0 +1,131 @@
+"""What is due, and what was decided about records, on SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from lifecycle_sync.model.hold import Switch
+from lifecycle_sync.model.ids import first_id
+from lifecycle_sync.model.plan import Decided, Subject
+from lifecycle_sync.registry import codes
+from lifecycle_sync.registry.database import Row
+from lifecycle_sync.registry.schema import statements
+from lifecycle_sync.registry.sqlite_base import SqliteBase
+
+_RAW = statements("due")
+DUE = {
+    name: text.replace("{columns}", _RAW["subject_columns"]).replace(
+        "{joins}", _RAW["subject_joins"]
+    )
+    for name, text in _RAW.items()
+}
+_NEVER = -(2**63)
+# How much older than its operation an id may be: it is taken when the act begins.
+_ID_MARGIN_NS = 24 * 3_600_000_000_000
+
+
+class SqliteDue(SqliteBase):
+    """`DueStore`."""
+
+    def due(
+        self, at_ns: int, after: tuple[int, int] | None, limit: int
+    ) -> tuple[list[Subject], tuple[int, int] | None]:
+        after_ns, after_row = after or (_NEVER, 0)
+        page = {"after_ns": after_ns, "after_row": after_row, "at_ns": at_ns, "limit": limit}
+        with self._db.read() as connection, connection:
+            keys = connection.execute(DUE["due_page"], page).fetchall()
+            if not keys:
+                return [], None
+            decided = connection.execute(DUE["decided_seq"]).get
+            rows = connection.execute(DUE["due"], {**page, "decided": decided}).fetchall()
+        last = keys[-1]
+        return [subject(row) for row in rows], ((last[0], last[1]) if len(keys) == limit else None)
+
+    def undecided(self, after_seq: int | None, limit: int) -> list[Subject]:
+        with self._db.read() as connection, connection:
+            if after_seq is None:
+                after_seq = int(connection.execute(DUE["decided_seq"]).get)
+            rows = connection.execute(
+                DUE["undecided"], {"after": after_seq, "limit": limit}
+            ).fetchall()
+        return [subject(row) for row in rows]
+
+    def subjects(self, file_ids: Iterable[bytes]) -> dict[bytes, Subject]:
+        ids = json.dumps([file_id.hex() for file_id in file_ids])
+        with self._db.read() as connection:
+            rows = connection.execute(DUE["subjects"], {"ids": ids}).fetchall()
+        return {row[2]: subject(row) for row in rows}
+
+    def write_decided(self, decided: Sequence[Decided], seq: int | None) -> None:
+        with self._db.write() as connection:
+            connection.executemany(DUE["write_decided"], decided)
+            if seq is not None:
+                connection.execute(DUE["set_decided"], (seq,))
+
+    def deleted_since(self, repository_id: bytes, since_ns: int) -> int:
+        with self._db.read() as connection:
+            return int(
+                connection.execute(
+                    DUE["deleted_since"],
+                    {
+                        "since_id": first_id(since_ns - _ID_MARGIN_NS),
+                        "since_ns": since_ns,
+                        "repository_id": repository_id,
+                    },
+                ).get
+            )
+
+    # -- switches --------------------------------------------------------------------------
+
+    def switch(self, name: str) -> Switch | None:
+        with self._db.read() as connection:
+            row = connection.execute(DUE["switch"], (name,)).fetchone()
+        return None if row is None else Switch(*row)
+
+    def set_switch(self, switch: Switch) -> None:
+        with self._db.write(durable=True) as connection:
+            connection.execute(DUE["set_switch"], switch)
+
+    def clear_switch(self, name: str) -> bool:
+        with self._db.write(durable=True) as connection:
+            connection.execute(DUE["clear_switch"], (name,))
+            return bool(connection.changes())
+
+
+def subject(row: Row) -> Subject:
+    """The order of `subject_columns` in sql/due.sql."""
+    (row_id, seq, file_id, repository_id, root, directory, name, kind, file_type) = row[:9]
+    (size, mtime_ns, ctime_ns, inode, atime_ns, uid, registered_ns, state, flags) = row[9:18]
+    (tracking, missing, checksum, hash_due, policy, version_ns, archived, expiry_ns, next_ns) = row[
+        18:27
+    ]
+    return Subject(
+        row_id=row_id,
+        seq=seq,
+        file_id=file_id,
+        repository_id=repository_id,
+        root=root,
+        path=directory + b"/" + name if directory else name,
+        kind=codes.KINDS[kind],
+        file_type=codes.FILE_TYPES[file_type],
+        size=size,
+        mtime_ns=mtime_ns,
+        ctime_ns=ctime_ns,
+        inode=inode,
+        atime_ns=atime_ns,
+        uid=uid,
+        registered_ns=registered_ns or 0,
+        state=codes.STATES[state],
+        flags=flags & codes.PUBLIC_FLAGS,
+        tracking=tracking,
+        missing=bool(missing),
+        checksum=checksum,
+        hash_due=bool(hash_due),
+        explicit=policy if flags & codes.POLICY_SET else None,
+        last_version_ns=version_ns,
+        has_archive=bool(archived),
+        governed_by=policy,
+        expiry_ns=expiry_ns,
+        next_due_ns=next_ns,
+    )

@@ -1,0 +1,1 @@
+"""The rooms composed: the cycle, `LifecycleSync`, roots, rebuilding and the doctor."""

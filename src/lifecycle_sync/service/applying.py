@@ -1,0 +1,252 @@
+"""A plan carried out: what it says, or less.
+
+Each file is compared with the plan by its fingerprint, checked once more as *young* and for who has
+it open, and given to the act that is due, which checks it again at the moment it is touched. What
+does not fit is skipped with a reason. Done twice, the second time finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from lifecycle_sync.act.site import SKIPPED, Done
+from lifecycle_sync.clock import NS_PER_DAY
+from lifecycle_sync.decide import guards
+from lifecycle_sync.descent import Descent
+from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, PlanError
+from lifecycle_sync.fileops import NotRegularFileError
+from lifecycle_sync.model.act import ActFile
+from lifecycle_sync.model.file import FileFlag, Kind, LifecycleState
+from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Plan, Verb
+from lifecycle_sync.model.policy import AgeFrom
+from lifecycle_sync.model.repository import Repository
+from lifecycle_sync.service.act_orders import How, RootOutcome
+from lifecycle_sync.service.act_report import DONE_ALREADY, Report
+from lifecycle_sync.service.decisions import hash_of
+from lifecycle_sync.service.engine import Engine
+
+# Files of one batch: what the plan expects is compared a batch at a time.
+_BATCH = 1_000
+_WAITS = int(FileFlag.CLAIMED | FileFlag.UNSTABLE | FileFlag.SUSPECT)
+CHANGED = "changed since the plan"
+_ARCHIVED = LifecycleState.ARCHIVED
+_BECOMES = {
+    Verb.BACKUP: LifecycleState.BACKUP_COMPLETE,
+    Verb.ARCHIVE: LifecycleState.ARCHIVED,
+    Verb.EXPIRE: LifecycleState.EXPIRED,
+    Verb.DELETE: LifecycleState.DELETED,
+}
+
+
+def check(engine: Engine, plan: Plan) -> None:
+    """Raises `PlanError` for a plan that is not of this registry, or not of its rules now."""
+    if plan.registry_id != engine.registry.registry_id:
+        raise PlanError(
+            "was made by another registry",
+            operation="apply plan",
+            remedy="make the plan anew with this one",
+        )
+    if plan.policies_hash != hash_of(engine.registry.policies()):
+        raise PlanError(
+            "was made by other rules: a policy changed since",
+            operation="apply plan",
+            remedy="make the plan anew, and look at it",
+        )
+    if plan.at_ns > engine.now_ns():
+        raise PlanError(
+            "is of a time that is yet to come",
+            operation="apply plan",
+            remedy="make one without --at, or wait",
+        )
+
+
+def apply(engine: Engine, plan: Plan, how: How) -> list[RootOutcome]:
+    """Do what a plan says, root by root, or less. Raises `PlanError`, `CancelledError`."""
+    check(engine, plan)
+    engine.vaults.check_places()
+    outcomes = []
+    for repository_id, actions in groupby(plan.actions, key=lambda it: it.repository_id):
+        repository = engine.registry.repository(repository_id)
+        if repository is None:
+            continue
+        total = Report("apply")
+        error: LifecycleError | None = None
+        try:
+            _apply_in_root(engine, repository, list(actions), how, total)
+        except CancelledError:
+            raise
+        except LifecycleError as failure:
+            error = failure
+        outcomes.append(RootOutcome(repository, total, error))
+    return outcomes
+
+
+def _apply_in_root(
+    engine: Engine, repository: Repository, actions: Sequence[Action], how: How, total: Report
+) -> None:
+    # What is kept comes first, and what goes last.
+    order = {Verb.BACKUP: 0, Verb.EXPIRE: 1, Verb.ARCHIVE: 2, Verb.DELETE: 3}
+    allowed = [action for action in actions if not action.guard]
+    allowed.sort(key=lambda it: (order[it.verb], it.policy_name, it.reason))
+    barred = _barred(engine, repository, allowed)
+    for task, group in groupby(allowed, key=lambda it: _Task(it.verb, it.policy_name, it.reason)):
+        todo = list(group)
+        for start in range(0, len(todo), _BATCH):
+            how.cancel.check()
+            batch = todo[start : start + _BATCH]
+            if task.verb in barred:
+                why = barred[task.verb]
+                total.add([Done(it.file_id, it.path, SKIPPED, why, it.size) for it in batch])
+                continue
+            files = list(_still(engine, repository, task.verb, batch, total))
+            total.join(_act(engine, repository, task, files, how))
+            if total.failed >= engine.settings.max_errors:
+                raise GuardError(
+                    f"{total.failed:,} files failed: the rest is left for the next run",
+                    guard="breaker",
+                    operation=task.verb.value,
+                    subject=repository.path,
+                    remedy="see the journal for what is wrong (`lifecycle history FILE`)",
+                )
+
+
+def _barred(
+    engine: Engine, repository: Repository, actions: Sequence[Action]
+) -> Mapping[Verb, str]:
+    """What guards stand against by now: several plans that are each small enough are not, together,
+    and a root may only advise since, or the clock have been set."""
+    if not any(action.verb in DESTRUCTIVE for action in actions):
+        return {}
+    deletions = 0
+    planned = [action for action in actions if action.verb is Verb.DELETE]
+    for start in range(0, len(planned), _BATCH):
+        batch = planned[start : start + _BATCH]
+        known = engine.registry.act_files([action.file_id for action in batch])
+        # What is gone already, a plan that is applied again does not delete.
+        deletions += sum(
+            it.file_id in known and known[it.file_id].state is it.state for it in batch
+        )
+    return engine.decisions.barred(repository, deletions)
+
+
+class _Task(NamedTuple):
+    """Actions of one kind, for one reason."""
+
+    verb: Verb
+    policy: str
+    reason: str
+
+
+def _act(
+    engine: Engine, repository: Repository, task: _Task, files: Sequence[ActFile], how: How
+) -> Report:
+    verb = task.verb
+    if not files:
+        return Report(verb.value)
+    acts, why = engine.acts, f"policy {task.policy}: {task.reason}"
+    progress, cancel = how.progress, how.cancel
+    match verb:
+        case Verb.BACKUP:
+            return acts.back_up(repository, files, progress=progress, cancel=cancel)
+        case Verb.ARCHIVE:
+            return acts.archive(repository, files, reason=why, progress=progress, cancel=cancel)
+        case Verb.EXPIRE:
+            return acts.expire(repository, files, reason=why, progress=progress, cancel=cancel)
+        case Verb.DELETE:
+            grace_ns = engine.statements.policy(task.policy).grace_days * NS_PER_DAY
+            return acts.delete(
+                repository,
+                files,
+                reason=why,
+                grace_ns=grace_ns,
+                progress=progress,
+                cancel=cancel,
+            )
+
+
+def _still(
+    engine: Engine,
+    repository: Repository,
+    verb: Verb,
+    actions: Sequence[Action],
+    total: Report,
+) -> Iterator[ActFile]:
+    """The files that still are what the plan expects; why the others are left goes to `total`."""
+    known = engine.registry.act_files([action.file_id for action in actions])
+    with Descent(engine.fs, repository.path) as descent:
+        for action in actions:
+            file = known.get(action.file_id)
+            reason = _against(engine, descent, verb, action, file)
+            if reason or file is None:
+                total.add([Done(action.file_id, action.path, SKIPPED, reason, action.size)])
+            else:
+                yield file
+
+
+def _against(
+    engine: Engine, descent: Descent, verb: Verb, action: Action, file: ActFile | None
+) -> str:
+    """Why a file is left as it is at the moment of use; empty where nothing speaks against it."""
+    if file is not None and file.state is _BECOMES[verb] and file.state is not action.state:
+        # By an earlier run of the same plan, most likely.
+        return DONE_ALREADY
+    if file is None or file.path != action.path or file.state is not action.state:
+        return CHANGED
+    if file.fingerprint != action.fingerprint:
+        return CHANGED
+    if action.checksum is not None and file.checksum != action.checksum:
+        return CHANGED
+    if file.flags & _WAITS:
+        return "claimed, unstable or suspect by now"
+    if file.state is _ARCHIVED:
+        return ""
+    young = guards.young(file.mtime_ns, file.ctime_ns, engine.now_ns(), engine.min_age_ns)
+    if young:
+        return young
+    if verb in DESTRUCTIVE:
+        read_since = _read_since(engine, descent, verb, action)
+        if read_since:
+            return read_since
+    if verb in DESTRUCTIVE and verb is not Verb.EXPIRE and file.kind is Kind.REGULAR:
+        return _writers(engine, descent, file)
+    return ""
+
+
+def _read_since(engine: Engine, descent: Descent, verb: Verb, action: Action) -> str:
+    """Where age counts from the last reading: whether the file was read after it was looked at. A
+    reading changes nothing that a scan compares, so the record may be older than the last one."""
+    policy = engine.statements.policy(action.policy_name)
+    if policy.age_from is not AgeFrom.ACCESSED:
+        return ""
+    folder, _, name = action.path.rpartition(b"/")
+    try:
+        found = engine.fs.stat(name, dir_fd=descent.open(folder), follow_symlinks=False)
+    except OSError:
+        return CHANGED
+    age_ns = engine.now_ns() - max(found.st_atime_ns, found.st_mtime_ns)
+    days = {
+        Verb.ARCHIVE: policy.archive_after_days,
+        Verb.EXPIRE: policy.retention_days,
+        Verb.DELETE: max(policy.delete_after_days, policy.retention_days),
+    }[verb]
+    return "it was read since, and is not old enough" if age_ns < days * NS_PER_DAY else ""
+
+
+def _writers(engine: Engine, descent: Descent, file: ActFile) -> str:
+    folder, _, name = file.path.rpartition(b"/")
+    fs = engine.fs
+    try:
+        fd, _found = fs.open_read_stat(name, descent.open(folder))
+    except (NotRegularFileError, FileNotFoundError, NotADirectoryError):
+        return CHANGED
+    except OSError as error:
+        # Who may not read it may still move it; what that comes to, the act finds out.
+        return "" if isinstance(error, PermissionError) else (error.strerror or str(error)).lower()
+    try:
+        writers = fs.has_writers(fd)
+    finally:
+        fs.close(fd)
+    # Where leases are refused the fingerprint has to do: it is compared again at the rename.
+    return "somebody has it open for writing" if writers else ""

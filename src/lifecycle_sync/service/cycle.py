@@ -1,0 +1,409 @@
+"""One pass over one root: observe, record, decide, act, record, report.
+
+Acting on a user's files is not part of it: what it decides is only what the registry may believe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.clock import Clock, next_stamp_ns
+from lifecycle_sync.config import Settings
+from lifecycle_sync.decide.guards import Verdict
+from lifecycle_sync.descent import Descent
+from lifecycle_sync.errors import CancelledError, LifecycleError, OfflineError
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.operation import Run, RunStatus, RunType
+from lifecycle_sync.model.record import HashCounts, HashResult, HashTask
+from lifecycle_sync.model.repository import Repository, RepositoryKind
+from lifecycle_sync.observe.hash_pool import HashPool
+from lifecycle_sync.observe.ignore import IgnoreRules
+from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.judging import judge
+from lifecycle_sync.service.listings import listings_of, margin_ns_of
+from lifecycle_sync.service.locks import Locks
+from lifecycle_sync.service.own_files import own_files
+from lifecycle_sync.service.presence import is_there
+from lifecycle_sync.service.progress import NoProgress, Progress
+from lifecycle_sync.service.roots import Roots
+from lifecycle_sync.service.scan import ScanCounts, scan
+
+_PAGE = 2_000
+_HASH_RESULTS = 5_000
+_HASH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one pass over one root came to.
+
+    `verdict` is the guard that stopped the pass (*root*) or what it would have removed (*shrink*);
+    None when nothing did. `error` is set when the pass failed for another reason; what had been
+    recorded by then stays. `hash_bytes` were read in `hash_seconds`.
+    """
+
+    repository: Repository
+    run: Run | None = None
+    verdict: Verdict | None = None
+    error: LifecycleError | None = None
+    counts: ScanCounts = field(default_factory=ScanCounts)
+    removed: int = 0
+    moved: int = 0
+    missing: int = 0
+    hashes: HashCounts = field(default_factory=HashCounts)
+    hash_bytes: int = 0
+    hash_seconds: float = 0.0
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the root was looked at from end to end."""
+        return self.run is not None and self.run.status is RunStatus.COMPLETED
+
+
+class Cycle:
+    """Passes over the roots of one registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        roots: Roots,
+        settings: Settings,
+        locks: Locks,
+        *,
+        fs: FileOps,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._roots = roots
+        self._settings = settings
+        self._locks = locks
+        self._fs = fs
+        self._clock = clock
+        self.rules = IgnoreRules(settings.ignore, defaults=settings.ignore_defaults)
+
+    def sync(
+        self,
+        repository: Repository,
+        run_type: RunType,
+        *,
+        hashes: bool = True,
+        scrub: bool = False,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        wait_seconds: float = 10.0,
+    ) -> SyncReport:
+        """Bring the records of a root in step with it, then hash what is due (all with `scrub`).
+
+        Raises `BusyError` when another process scans the root for over `wait_seconds`, and
+        `CancelledError`. Other failures of this root are in the report.
+        """
+        progress = progress or NoProgress()
+        cancel = cancel or CancelToken()
+        with self._locks.hold(
+            "scan",
+            repository.repository_id,
+            repository.path,
+            wait_seconds=wait_seconds,
+            cancel=cancel,
+        ):
+            repository, verdict = self._roots.check(self._fresh(repository))
+            if not verdict.passed:
+                return SyncReport(repository, verdict=verdict)
+            report = self._scan(repository, run_type, progress, cancel)
+            if not report.scanned:
+                return report
+            try:
+                if hashes:
+                    report = self._hash(report, progress, cancel, scrub=False)
+                if scrub:
+                    report = self._hash(report, progress, cancel, scrub=True)
+            except CancelledError:
+                raise
+            except (LifecycleError, OSError) as error:
+                report = dataclasses.replace(report, error=_ours(error, repository))
+            return report
+
+    def _fresh(self, repository: Repository) -> Repository:
+        return self._registry.repository(repository.repository_id) or repository
+
+    # -- observe and record ----------------------------------------------------------------
+
+    def _scan(
+        self, repository: Repository, run_type: RunType, progress: Progress, cancel: CancelToken
+    ) -> SyncReport:
+        before = self._registry.directory_totals(repository.repository_id)
+        known = repository.complete_generation > 0
+        begun_ns = next_stamp_ns()
+        if repository.identity.network:
+            # Another machine's clock.
+            begun_ns -= margin_ns_of(repository)
+        run = self._registry.begin_run(
+            repository.repository_id, run_type, self._clock.now_ns(), whole=True
+        )
+        progress.begin(
+            "index",
+            repository.path,
+            before.files if known else None,
+            before.bytes if known else None,
+        )
+        try:
+            with Descent(self._fs, repository.path) as descent:
+                counts = scan(
+                    self._registry,
+                    run,
+                    repository,
+                    listings_of(
+                        self._registry,
+                        repository,
+                        self.rules,
+                        known=before,
+                        own=self.own_files(),
+                        fs=self._fs,
+                        clock=self._clock,
+                        cancel=cancel,
+                    ),
+                    ignored=lambda path: self._ignored(repository, path),
+                    is_there=partial(is_there, self._fs, descent),
+                    clock=self._clock,
+                    cancel=cancel,
+                    progress=progress,
+                )
+            report = self._settle(repository, run, counts, cancel, begun_ns)
+        except CancelledError:
+            self._end(run, RunStatus.FAILED, error="cancelled")
+            raise
+        except (LifecycleError, OSError) as error:
+            failure = _ours(error, repository)
+            self._end_after(run, failure)
+            return SyncReport(repository, run=run, error=failure)
+        finally:
+            progress.end()
+        return report
+
+    def _ignored(self, repository: Repository, path: bytes) -> bool:
+        # Rules choose among what a folder holds; a loose repository has what was named.
+        return repository.kind is RepositoryKind.ROOT and self.rules.ignores(path, False)
+
+    def own_files(self) -> frozenset[tuple[int, int]]:
+        """What is ours by (dev, ino), wherever it lies."""
+        own = set()
+        for path in own_files(self._settings):
+            try:
+                found = self._fs.stat(path, follow_symlinks=True)
+            except OSError:
+                continue
+            own.add((found.st_dev, found.st_ino))
+        return frozenset(own)
+
+    # -- decide what may be believed -------------------------------------------------------
+
+    def _settle(
+        self,
+        repository: Repository,
+        run: Run,
+        counts: ScanCounts,
+        cancel: CancelToken,
+        begun_ns: int,
+    ) -> SyncReport:
+        """Judge what was not found, and record it as moved or gone if the guards let it pass."""
+        if repository.kind is RepositoryKind.ROOT:
+            self._retire_unseen(run, cancel)
+        # The root may have been unmounted while it was being read.
+        repository, verdict = self._roots.check(self._fresh(repository))
+        if not verdict.passed:
+            run = self._end(run, RunStatus.FAILED, counts, error=verdict.reason)
+            return SyncReport(repository, run=run, verdict=verdict, counts=counts)
+        judged = judge(
+            self._registry,
+            repository,
+            run,
+            fs=self._fs,
+            cancel=cancel,
+            begun_ns=begun_ns,
+            known_before=lambda moved: self._known_before(repository, run, counts.added - moved),
+            ignore_hash=self.rules.hash,
+        )
+        run = self._end(
+            run, RunStatus.COMPLETED, counts, removed=judged.removed, moved=judged.moved
+        )
+        return SyncReport(
+            judged.repository,
+            run=run,
+            verdict=None if judged.verdict.passed else judged.verdict,
+            counts=counts,
+            removed=judged.removed,
+            moved=judged.moved,
+            missing=judged.missing,
+        )
+
+    def _known_before(self, repository: Repository, run: Run, added: int) -> int:
+        """How many files were known after the last scan that saw the whole root."""
+        incomplete = run.generation - repository.complete_generation - 1
+        if not incomplete:
+            return self._registry.live_count(repository.repository_id) - added
+        # Scans that were cut short have added files, too.
+        runs = self._registry.runs(repository.repository_id, incomplete + 1, whole=True)
+        return self._registry.live_count(
+            repository.repository_id, until_seq=min(each.first_seq for each in runs)
+        )
+
+    def _retire_unseen(self, run: Run, cancel: CancelToken) -> None:
+        after: bytes | None = None
+        while page := self._registry.unseen_directories(run, after, _PAGE):
+            cancel.check()
+            after = page[-1].path
+            untracked = [d.directory_id for d in page if self.rules.ignores(d.path, True)]
+            hidden = set(untracked)
+            self._registry.retire_directories(
+                run, [d.directory_id for d in page if d.directory_id not in hidden], untracked
+            )
+
+    def _end(
+        self,
+        run: Run,
+        status: RunStatus,
+        counts: ScanCounts | None = None,
+        *,
+        removed: int = 0,
+        moved: int = 0,
+        error: str | None = None,
+    ) -> Run:
+        counts = counts or ScanCounts()
+        ended = dataclasses.replace(
+            run,
+            status=status,
+            ended_ns=self._clock.now_ns(),
+            files_scanned=counts.files,
+            # What was first recorded as new and then recognised is an update.
+            files_added=counts.added - moved,
+            files_updated=counts.updated + moved,
+            files_removed=removed,
+            error_message=error,
+        )
+        self._registry.end_run(ended)
+        return ended
+
+    def _end_after(self, run: Run, error: LifecycleError) -> None:
+        try:
+            self._end(run, RunStatus.FAILED, error=str(error))
+        except LifecycleError:
+            # A full disk or a damaged database refuses this too; the next run marks the row.
+            pass
+
+    # -- hash ------------------------------------------------------------------------------
+
+    def hash(
+        self,
+        repository: Repository,
+        *,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        wanted: Callable[[HashTask], bool] | None = None,
+    ) -> SyncReport:
+        """Hash what is due in a root, or of it what is `wanted`, beside whatever scans it: a result
+        is stored for exactly what was read. Raises what hashing and the registry raise."""
+        return self._hash(
+            SyncReport(repository),
+            progress or NoProgress(),
+            cancel or CancelToken(),
+            scrub=False,
+            wanted=wanted,
+        )
+
+    def _hash(
+        self,
+        report: SyncReport,
+        progress: Progress,
+        cancel: CancelToken,
+        *,
+        scrub: bool,
+        wanted: Callable[[HashTask], bool] | None = None,
+    ) -> SyncReport:
+        repository = report.repository
+        repository_id = repository.repository_id
+        if scrub:
+            totals = self._registry.directory_totals(repository_id)
+            files, size = totals.files, totals.bytes
+        else:
+            files, size = self._registry.to_hash_totals(repository_id)
+        if not files:
+            return report
+        workers = self._settings.worker_threads or os.cpu_count() or 1
+        algorithm = self._settings.hash_algorithm
+        counts = report.hashes
+        progress.begin("scrub" if scrub else "hash", repository.path, files, size)
+        done_bytes = 0
+        pending: list[HashResult] = []
+        begun = flushed = time.monotonic()
+
+        def on_bytes(count: int) -> None:
+            nonlocal done_bytes
+            done_bytes += count
+            progress.advance(0, count)
+
+        try:
+            with HashPool(
+                workers,
+                algorithm=algorithm,
+                margin_ns=margin_ns_of(repository),
+                fs=self._fs,
+                clock=self._clock,
+            ) as pool:
+                results = pool.hash(
+                    repository.path,
+                    filter(wanted, self._hash_tasks(repository_id, scrub=scrub))
+                    if wanted
+                    else self._hash_tasks(repository_id, scrub=scrub),
+                    drop_cache=scrub,
+                    cancel=cancel,
+                    on_bytes=on_bytes,
+                )
+                for part in results:
+                    pending += part
+                    progress.advance(len(part), 0)
+                    if len(pending) >= _HASH_RESULTS or time.monotonic() - flushed > _HASH_SECONDS:
+                        self._record_hashes(counts, pending)
+                        pending = []
+                        flushed = time.monotonic()
+        finally:
+            if pending:
+                self._record_hashes(counts, pending)
+            progress.end()
+        return dataclasses.replace(
+            report,
+            hashes=counts,
+            hash_bytes=report.hash_bytes + done_bytes,
+            hash_seconds=report.hash_seconds + time.monotonic() - begun,
+        )
+
+    def _record_hashes(self, counts: HashCounts, results: list[HashResult]) -> None:
+        part = self._registry.record_hashes(
+            self._settings.hash_algorithm, results, self._clock.now_ns()
+        )
+        for item in dataclasses.fields(HashCounts):
+            setattr(counts, item.name, getattr(counts, item.name) + getattr(part, item.name))
+
+    def _hash_tasks(self, repository_id: bytes, *, scrub: bool) -> Iterator[HashTask]:
+        page_of = self._registry.to_scrub if scrub else self._registry.to_hash
+        after = 0
+        while page := page_of(repository_id, after, _PAGE):
+            yield from page
+            after = page[-1].row_id
+
+
+def _ours(error: LifecycleError | OSError, repository: Repository) -> LifecycleError:
+    """What went wrong with a root, as one of ours."""
+    if isinstance(error, LifecycleError):
+        return error
+    return OfflineError(
+        f"cannot be read ({error.strerror or error})",
+        operation="synchronise",
+        subject=repository.path,
+        remedy="check the disk and its permissions",
+    )

@@ -1,0 +1,340 @@
+"""What is to happen to files: due dates kept up to date, plans made, single files explained.
+
+Making a plan writes nothing at all: what changed since the dates were last decided is judged on the
+way. `settle` writes the dates down, so that the next plan reads only what is due.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.clock import (
+    NS_PER_DAY,
+    NS_PER_SECOND,
+    Clock,
+    SystemClock,
+    kernel_clock_is_synchronised,
+)
+from lifecycle_sync.config import Settings
+from lifecycle_sync.decide import guards
+from lifecycle_sync.decide.choice import Considered, Rules
+from lifecycle_sync.decide.dates import Dates, dates_of
+from lifecycle_sync.decide.planning import ACTIONS_MAX, Root, Situation, decide, judge, plan
+from lifecycle_sync.model.file import Tracking
+from lifecycle_sync.model.hold import Hold, Switch
+from lifecycle_sync.model.operation import RunStatus
+from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Kept, Plan, Subject, Verb
+from lifecycle_sync.model.policy import LifecyclePolicy
+from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
+from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.order import pause_words
+from lifecycle_sync.service.roots import Roots
+
+_PAGE = 2_000
+# Scans that are looked through for the last one that came to its end.
+_RUNS = 10
+# Of the files that are next by their dates so many are asked what will happen.
+_NEXT = 10
+CLOCK = "clock"
+# When a person last said that the time is right.
+_TRUSTED = "clock-trusted"
+MASS = "mass"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why what happens to a file happens: every rule that was asked, in order, the dates of the one
+    that won, the verdict now, and what holds the file."""
+
+    file: Subject
+    considered: tuple[Considered, ...]
+    policy: LifecyclePolicy
+    dates: Dates
+    verdict: Action | Kept
+    coming: Action | None
+    holds: tuple[Hold, ...]
+    root: Root
+
+
+class Decisions:
+    """The decisions on one registry. Thread-safe."""
+
+    def __init__(self, registry: Registry, roots: Roots, settings: Settings, clock: Clock) -> None:
+        self._registry = registry
+        self._roots = roots
+        self._settings = settings
+        self._clock = clock
+
+    # -- dates -----------------------------------------------------------------------------
+
+    def settle(self, cancel: CancelToken | None = None) -> int:
+        """Write down the policy and the dates of what changed since; how many records that were."""
+        rules = Rules(self._registry.policies())
+        now_ns = self._clock.now_ns()
+        count = 0
+        while page := self._registry.undecided(None, _PAGE):
+            if cancel is not None:
+                cancel.check()
+            self._registry.write_decided(
+                [decide(file, rules, now_ns) for file in page], page[-1].seq
+            )
+            count += len(page)
+        # What was due and led to nothing has another date by now.
+        after: tuple[int, int] | None = None
+        while True:
+            due, after = self._registry.due(now_ns, after, _PAGE)
+            anew = [decide(file, rules, now_ns) for file in due]
+            changed = [
+                it
+                for it, file in zip(anew, due, strict=True)
+                if (it.policy_name, it.expiry_ns, it.next_due_ns)
+                != (file.governed_by, file.expiry_ns, file.next_due_ns)
+            ]
+            if changed:
+                self._registry.write_decided(changed, None)
+                count += len(changed)
+            if after is None:
+                return count
+
+    # -- plans -----------------------------------------------------------------------------
+
+    def plan(
+        self,
+        repositories: Sequence[Repository] | None = None,
+        *,
+        at_ns: int | None = None,
+        actions_max: int = ACTIONS_MAX,
+        cancel: CancelToken | None = None,
+    ) -> Plan:
+        """All that is to be done, in these roots or all, at a time, by default now. Changes
+        nothing."""
+        now_ns = self._clock.now_ns()
+        at_ns = now_ns if at_ns is None else at_ns
+        policies = self._registry.policies()
+        held: dict[bytes, str] = {}
+        roots = self._facts(repositories, now_ns)
+        situation = Situation(
+            Rules(policies),
+            roots,
+            at_ns,
+            held,
+            paused=self._paused(),
+            clock=self.clock_reason(),
+            min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
+        )
+        seq = self._registry.last_seq()
+        return plan(
+            self._candidates(at_ns, roots.keys(), held, now_ns, cancel or CancelToken()),
+            situation,
+            registry_id=self._registry.registry_id,
+            seq=seq,
+            made_ns=now_ns,
+            policies_hash=hash_of(policies),
+            actions_max=actions_max,
+        )
+
+    def _candidates(
+        self,
+        at_ns: int,
+        roots: object,
+        held: dict[bytes, str],
+        now_ns: int,
+        cancel: CancelToken,
+    ) -> Iterator[Subject]:
+        """What may be due: by its date, or because it changed since that was written."""
+        for page in self._pages(at_ns):
+            cancel.check()
+            mine = [file for file in page if file.repository_id in roots]  # type: ignore[operator]
+            held.clear()
+            held.update(self._registry.held([file.file_id for file in mine], at_ns))
+            yield from mine
+
+    def _pages(self, at_ns: int) -> Iterator[list[Subject]]:
+        after: tuple[int, int] | None = None
+        while True:
+            page, after = self._registry.due(at_ns, after, _PAGE)
+            yield page
+            if after is None:
+                break
+        last: int | None = None
+        while page := self._registry.undecided(last, _PAGE):
+            last = page[-1].seq
+            yield [file for file in page if file.tracking == Tracking.TRACKED.value]
+
+    def _paused(self) -> str:
+        paused = self._registry.switch("pause")
+        return "" if paused is None else pause_words(paused)
+
+    # -- roots -----------------------------------------------------------------------------
+
+    def _facts(self, repositories: Sequence[Repository] | None, now_ns: int) -> dict[bytes, Root]:
+        chosen = self._registry.repositories() if repositories is None else repositories
+        return {it.repository_id: self._fact(it, now_ns) for it in chosen}
+
+    def barred(self, repository: Repository, deletions: int) -> dict[Verb, str]:
+        """What may not be done in a root now, and why, by the guards that may have come up since a
+        plan was made; `deletions` are to be done."""
+        root = self._fact(repository, self._clock.now_ns())
+        clock = self.clock_reason()
+        why = ""
+        if clock:
+            why = f"clock: {clock}"
+        elif not root.enforce:
+            why = "advice: its root only advises"
+        elif root.destructive_guard:
+            why = f"{root.destructive_guard}: {root.destructive_waits}"
+        barred = dict.fromkeys(DESTRUCTIVE, why) if why else {}
+        mass = guards.mass(deletions, root.deleted, root.files, root.confirmed)
+        if not mass.passed:
+            barred.setdefault(Verb.DELETE, f"{mass.guard}: {mass.reason}")
+        return barred
+
+    def _fact(self, repository: Repository, now_ns: int) -> Root:
+        repository = self._registry.repository(repository.repository_id) or repository
+        verdict, _identity = self._roots.look(repository)
+        guard, waits = (verdict.guard, verdict.reason) if not verdict.passed else ("", "")
+        if not guard and repository.status is RepositoryStatus.HELD:
+            guard, waits = repository.held_guard, repository.held_reason
+        loose = repository.kind is RepositoryKind.LOOSE
+        return Root(
+            repository.repository_id,
+            repository.path,
+            enforce=repository.enforce or loose,
+            scanned=loose or repository.complete_generation > 0,
+            guard=guard,
+            waits=waits,
+            files=self._files(repository.repository_id, now_ns),
+            deleted=self._registry.deleted_since(repository.repository_id, now_ns - NS_PER_DAY),
+            confirmed=self._confirmed(repository.repository_id, now_ns),
+            atime=self._roots.keeps_atime(repository),
+        )
+
+    def _files(self, repository_id: bytes, now_ns: int) -> int:
+        """How many files are in a root now: the last scan counted what was deleted since."""
+        counted = self._registry.directory_totals(repository_id).files
+        since_ns = now_ns - NS_PER_DAY
+        for run in self._registry.runs(repository_id, _RUNS, whole=True):
+            if run.status is RunStatus.COMPLETED:
+                since_ns = max(since_ns, run.started_ns)
+                break
+        return max(counted - self._registry.deleted_since(repository_id, since_ns), 0)
+
+    def _confirmed(self, repository_id: bytes, now_ns: int) -> int:
+        """How many deletions of one day a person has agreed to in the last one."""
+        counts = [
+            int(json.loads(it.evidence).get("deletions", 0))
+            for it in self._registry.confirmations(repository_id)
+            if it.guard == MASS and now_ns - NS_PER_DAY <= it.at_ns <= now_ns
+        ]
+        return max(counts, default=0)
+
+    # -- the clock -------------------------------------------------------------------------
+
+    def heartbeat(self) -> None:
+        """Note it if the clock was set since the last run: called before a run is begun. What it
+        says stays until the kernel's clock is synchronised or a person confirms."""
+        reason = self._clock_is_off()
+        if reason and self._registry.switch(CLOCK) is None:
+            self._registry.set_switch(Switch(CLOCK, reason, "", self._clock.now_ns()))
+
+    def clock_reason(self) -> str:
+        """Why the clock is in doubt; empty when it is not."""
+        if type(self._clock) is SystemClock and kernel_clock_is_synchronised():
+            return ""
+        noted = self._registry.switch(CLOCK)
+        return noted.reason if noted is not None else self._clock_is_off()
+
+    def trust_clock(self) -> bool:
+        """A person says that the time is right; whether it was in doubt."""
+        doubted = bool(self.clock_reason())
+        self._registry.set_switch(Switch(_TRUSTED, "", "", self._clock.now_ns()))
+        self._registry.clear_switch(CLOCK)
+        return doubted
+
+    def _clock_is_off(self) -> str:
+        now_ns = self._clock.now_ns()
+        beats = [it.ended_ns or it.started_ns for it in self._registry.runs(None, 1)]
+        beats += [it.ended_ns or it.started_ns for it in self._registry.acts(None, 1)]
+        verdict = guards.clock(now_ns, max(beats, default=None))
+        trusted = self._registry.switch(_TRUSTED)
+        if verdict.passed or (trusted and guards.clock(now_ns, trusted.at_ns).passed):
+            return ""
+        return verdict.reason
+
+    def upcoming(self) -> Action | None:
+        """What happens next by the dates that are known, as things are; None where nothing will.
+        What is due already and waits is not it."""
+        after: tuple[int, int] | None = (self._clock.now_ns(), 2**62)
+        while after is not None:
+            page, after = self._registry.due(2**63 - 1, after, _NEXT)
+            for file in page:
+                coming = self.explain(file.file_id).coming
+                if coming is not None:
+                    return coming
+            if page:
+                return None
+        return None
+
+    # -- one file --------------------------------------------------------------------------
+
+    def explain(self, file_id: bytes, *, at_ns: int | None = None) -> Explanation:
+        """Why what happens to a file happens. Raises `KeyError` for one that is not known."""
+        now_ns = self._clock.now_ns()
+        at_ns = now_ns if at_ns is None else at_ns
+        file = self._registry.subjects([file_id])[file_id]
+        repository = self._registry.repository(file.repository_id)
+        assert repository is not None, "a record has its repository"
+        root = self._fact(repository, now_ns)
+        rules = Rules(self._registry.policies())
+        situation = Situation(
+            rules,
+            {file.repository_id: root},
+            at_ns,
+            self._registry.held([file_id], at_ns),
+            paused=self._paused(),
+            clock=self.clock_reason(),
+            min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
+        )
+        verdict = judge(file, situation)
+        if isinstance(verdict, Action) and verdict.verb is Verb.DELETE and not verdict.guard:
+            verdict = self._with_all_others(repository, verdict, at_ns)
+        policy = rules.choose(file, at_ns)
+        return Explanation(
+            file=file,
+            considered=tuple(rules.consider(file, at_ns)),
+            policy=policy,
+            dates=dates_of(file, policy),
+            verdict=verdict,
+            coming=_coming(file, verdict, situation),
+            holds=tuple(self._registry.holds(file_id, now_ns)),
+            root=root,
+        )
+
+    def _with_all_others(self, repository: Repository, action: Action, at_ns: int) -> Action:
+        """A deletion may have to wait because so many others are due with it."""
+        made = self.plan([repository], at_ns=at_ns)
+        (root,) = made.roots
+        if root.guard == MASS:
+            return replace(action, guard=root.guard, waits=root.waits)
+        return action
+
+
+def _coming(file: Subject, verdict: Action | Kept, situation: Situation) -> Action | None:
+    """What happens at the next date, as things are."""
+    if isinstance(verdict, Action) or verdict.next_ns is None:
+        return None
+    then = Situation(
+        situation.rules, situation.roots, verdict.next_ns, situation.held, min_age_ns=0
+    )
+    later = judge(file, then)
+    return later if isinstance(later, Action) else None
+
+
+def hash_of(policies: Sequence[LifecyclePolicy]) -> str:
+    """What tells one set of rules from another."""
+    text = json.dumps([asdict(policy) for policy in policies], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

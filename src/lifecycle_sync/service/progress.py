@@ -1,0 +1,37 @@
+"""How long work tells what it is doing; a door may draw it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called from the thread that does the work; must return at once.
+
+    Phases are "index", "hash", "scrub", "verify", and the verbs of acts ("backup", "delete", ...),
+    in which the bytes may go before their file or stay 0. Totals are None where nothing is known of
+    them.
+    """
+
+    def begin(
+        self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None
+    ) -> None: ...
+
+    def advance(self, files: int, bytes_: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class NoProgress:
+    """For those who do not look."""
+
+    def begin(
+        self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None
+    ) -> None:
+        pass
+
+    def advance(self, files: int, bytes_: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass

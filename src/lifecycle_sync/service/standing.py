@@ -1,0 +1,218 @@
+"""Where each root stands now: what its guard says, what the registry has, and the last pass."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from lifecycle_sync.clock import to_iso
+from lifecycle_sync.decide import guards
+from lifecycle_sync.decide.guards import Verdict
+from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.model.file import FileFlag, LifecycleState
+from lifecycle_sync.model.loop import LoopNote
+from lifecycle_sync.model.operation import ActRun, Run
+from lifecycle_sync.model.record import DirectoryTotals
+from lifecycle_sync.model.repository import Repository, RepositoryStatus
+from lifecycle_sync.model.trash import TrashTotals
+from lifecycle_sync.report.records import path_fields, repository_fields, run_fields, utf8_text
+from lifecycle_sync.service.cookies import followed_by
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.watch_health import RootHealth, health_fields
+from lifecycle_sync.vault.format import VaultKind
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One root. `verdict` is of this moment for *root*, else of the last pass; `status` follows
+    from it. Counts are of records; `due_bytes` are to be hashed."""
+
+    repository: Repository
+    status: RepositoryStatus
+    verdict: Verdict | None
+    totals: DirectoryTotals
+    last_run: Run | None
+    due_files: int
+    due_bytes: int
+    missing: int
+    suspect: int
+    unreadable: int
+    # What has no version as it is now; when a backup last ended; what lies in the trash.
+    unkept_files: int = 0
+    unkept_bytes: int = 0
+    last_backup: ActRun | None = None
+    trash: TrashTotals | None = None
+    # How the process that follows it fares; None when none does.
+    health: RootHealth | None = None
+
+
+def standings(engine: Engine) -> list[Standing]:
+    """All repositories, in the order of their paths. Changes nothing, the rows' status included."""
+    return [standing_of(engine, repository) for repository in engine.roots.all()]
+
+
+def standing_of(engine: Engine, repository: Repository) -> Standing:
+    """One repository; see `Standing`."""
+    registry, root_id = engine.registry, repository.repository_id
+    status, verdict = _judge(engine, repository)
+    runs = registry.runs(root_id, 1)
+    due_files, due_bytes = registry.to_hash_totals(root_id)
+    unkept = [it for it in registry.type_counts(root_id) if it.state in _UNKEPT]
+    return Standing(
+        repository=repository,
+        status=status,
+        verdict=verdict,
+        totals=registry.directory_totals(root_id),
+        last_run=runs[0] if runs else None,
+        due_files=due_files,
+        due_bytes=due_bytes,
+        missing=registry.missing_count(root_id),
+        suspect=registry.flag_count(root_id, FileFlag.SUSPECT.value),
+        unreadable=registry.flag_count(root_id, FileFlag.UNREADABLE.value),
+        unkept_files=sum(it.files for it in unkept),
+        unkept_bytes=sum(it.bytes for it in unkept),
+        last_backup=_last_backup(engine, root_id),
+        trash=_trash_of(engine, repository),
+        health=followed_by(engine, repository),
+    )
+
+
+_UNKEPT = frozenset({LifecycleState.UPLOADED, LifecycleState.BACKUP_PENDING})
+_ACTS = 100
+
+
+def _last_backup(engine: Engine, repository_id: bytes) -> ActRun | None:
+    """The newest one that ended well, among the last acts."""
+    for act in engine.registry.acts(repository_id, _ACTS):
+        if act.verb == "backup" and act.status == "completed":
+            return act
+    return None
+
+
+def _trash_of(engine: Engine, repository: Repository) -> TrashTotals | None:
+    """None where it cannot be looked into."""
+    try:
+        with engine.acts.trash(repository) as trash:
+            return trash.totals()
+    except (LifecycleError, OSError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultPlace:
+    """Where a vault lies, and whether anything is there."""
+
+    kind: str
+    path: str
+    there: bool
+
+
+def vault_places(engine: Engine) -> list[VaultPlace]:
+    """The vault and the archive of the settings. Neither is opened."""
+    return [
+        VaultPlace(kind.value, engine.vaults.path(kind), engine.vaults.is_there(kind))
+        for kind in VaultKind
+    ]
+
+
+def _judge(engine: Engine, repository: Repository) -> tuple[RepositoryStatus, Verdict | None]:
+    verdict, _identity = engine.roots.look(repository)
+    if not verdict.passed:
+        return RepositoryStatus(verdict.outcome.value), verdict
+    held_by_other = repository.status is RepositoryStatus.HELD and repository.held_guard != "root"
+    if not held_by_other:
+        return RepositoryStatus.ACTIVE, None
+    registry, root_id = engine.registry, repository.repository_id
+    again = guards.shrink(registry.missing_count(root_id), registry.live_count(root_id))
+    # Its evidence is that of the pass; what a person can do about it stands with the guard.
+    return RepositoryStatus.HELD, Verdict(
+        repository.held_guard, guards.Outcome.HELD, repository.held_reason, again.remedy
+    )
+
+
+def registry_place(engine: Engine) -> tuple[str, int]:
+    """Where the registry lies, and its bytes with its write-ahead log."""
+    size = 0
+    for suffix in ("", "-wal"):
+        try:
+            size += os.stat(engine.registry.path + suffix).st_size
+        except FileNotFoundError:
+            pass
+    return engine.registry.path, size
+
+
+@dataclass(frozen=True, slots=True)
+class LoopsStanding:
+    """How the loops of `run` fare: whether a process runs them on any root, and the last time of
+    each, in the order in which they are due next."""
+
+    running: bool
+    loops: tuple[LoopNote, ...]
+
+
+def loops_standing(engine: Engine) -> LoopsStanding:
+    """Changes nothing."""
+    roots = engine.roots.all()
+    return LoopsStanding(
+        any(engine.locks.taken("run", it.repository_id) for it in roots),
+        tuple(sorted(engine.registry.loops(), key=lambda it: it.due_ns)),
+    )
+
+
+def _loop_fields(loop: LoopNote, running: bool) -> dict[str, Any]:
+    return {
+        "name": loop.name,
+        "started": to_iso(loop.started_ns),
+        "duration_ms": (loop.ended_ns - loop.started_ns) // 1_000_000,
+        "status": loop.status,
+        "message": utf8_text(loop.message),
+        "due": to_iso(loop.due_ns) if running else None,
+    }
+
+
+def standing_fields(standing: Standing) -> dict[str, Any]:
+    """A standing as a part of a JSON document."""
+    verdict = standing.verdict
+    return {
+        **repository_fields(standing.repository),
+        "status": standing.status.value,
+        "guard": None
+        if verdict is None
+        else {
+            "guard": verdict.guard,
+            "reason": utf8_text(verdict.reason),
+            "remedy": utf8_text(verdict.remedy),
+        },
+        "directories": standing.totals.directories,
+        "files": standing.totals.files,
+        "bytes": standing.totals.bytes,
+        "last_run": None if standing.last_run is None else run_fields(standing.last_run),
+        "to_hash": {"files": standing.due_files, "bytes": standing.due_bytes},
+        "missing_files": standing.missing,
+        "suspect_files": standing.suspect,
+        "unreadable_files": standing.unreadable,
+        "unreadable_folders": len(standing.totals.failed),
+        "to_back_up": {"files": standing.unkept_files, "bytes": standing.unkept_bytes},
+        "last_backup": None
+        if standing.last_backup is None
+        else to_iso(standing.last_backup.ended_ns or standing.last_backup.started_ns),
+        "watching": None if standing.health is None else health_fields(standing.health),
+        "trash": None if standing.trash is None else standing.trash._asdict(),
+    }
+
+
+def status_fields(engine: Engine, found: list[Standing]) -> dict[str, Any]:
+    """The whole status as a JSON document."""
+    place, size = registry_place(engine)
+    loops = loops_standing(engine)
+    return {
+        "registry": {**path_fields(os.fsencode(place)), "bytes": size},
+        "vaults": [
+            {"kind": it.kind, **path_fields(os.fsencode(it.path)), "there": it.there}
+            for it in vault_places(engine)
+        ],
+        "running": loops.running,
+        "loops": [_loop_fields(loop, loops.running) for loop in loops.loops],
+        "roots": [standing_fields(standing) for standing in found],
+    }

@@ -1,0 +1,269 @@
+"""One pass over a folder of temporary files, in batches: found, judged by whoever asks, discarded.
+
+The folder is read as a stream and never as a whole, so memory does not grow with it. A file is
+looked at once more at the moment it goes: if its inode, size or mtime is no longer what was judged,
+or somebody has it open for writing, or a living process has leased it, it stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+from lifecycle_sync.act.disposal import Discarded, discard, discard_judged, failure
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.decide.job_names import JobNames
+from lifecycle_sync.descent import Descent
+from lifecycle_sync.errors import OfflineError
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
+from lifecycle_sync.model.temp import TempFile
+from lifecycle_sync.service.temp.leases import leased
+
+_BLOCK = 512
+# So many files are unlinked by one thread to see how it goes, and more threads take part where less
+# than this share of its time was work.
+_PROBE = 256
+_WAITING_SHARE = 0.5
+
+_log = logging.getLogger("lifecycle_sync.temp")
+
+# Whether a path (absolute, as bytes) is held, and must stay whatever happens.
+Held = Callable[[bytes], bool]
+
+
+class Condemned(NamedTuple):
+    """A file that is to go, and why. One that was `ordered` by name is not asked for its age."""
+
+    file: TempFile
+    reason: str
+    ordered: bool = False
+
+
+class Sweep:
+    """The files below one folder. Thread-safe but for `batches`, which is one caller's."""
+
+    def __init__(
+        self,
+        fs: FileOps,
+        base: bytes,
+        names: JobNames,
+        *,
+        held: Held | None = None,
+        writers_unknown: bool = False,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        self._fs = fs
+        self._base = base
+        self._names = names
+        self._held = held
+        self._writers_unknown = writers_unknown
+        self.cancel = cancel or CancelToken()
+        self.scanned = 0
+        self._waits = False
+        self.errors: list[str] = []
+        self._leased = leased(fs, os.fsdecode(base))
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def batches(self, size: int) -> Iterator[list[TempFile]]:
+        """All regular files, but for our own, `size` at a time. Folders that cannot be read are
+        errors; symlinks are not followed, and other filesystems not entered."""
+        files = self.files()
+        while batch := list(islice(files, size)):
+            yield batch
+            if self.cancel.cancelled:
+                return
+
+    def files(self) -> Iterator[TempFile]:
+        """The same, one by one."""
+        count = 0
+        try:
+            descent = Descent(self._fs, self._base)
+        except OfflineError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return  # nobody has put anything there yet
+            raise
+        with descent:
+            waiting = [b""]
+            while waiting and not self.cancel.cancelled:
+                folder = waiting.pop()
+                try:
+                    # Its own descriptor: the shared one goes elsewhere between two batches.
+                    fd = self._fs.open_directory(b".", descent.open(folder))
+                except OSError as error:
+                    self._failed(folder, failure(error).reason)
+                    continue
+                try:
+                    for file in self._in(fd, folder, descent.device, waiting):
+                        count += 1
+                        # A clean-up may go over the folder twice.
+                        self.scanned = max(self.scanned, count)
+                        yield file
+                except OSError as error:
+                    self._failed(folder, failure(error).reason)
+                finally:
+                    self._fs.close(fd)
+
+    def _in(self, fd: int, folder: bytes, device: int, waiting: list[bytes]) -> Iterator[TempFile]:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if entry.is_symlink() or (not folder and name == PRIVATE_DIRECTORY):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(folder + b"/" + name if folder else name)
+                    continue
+                try:
+                    found = self._fs.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(found.st_mode) and found.st_dev == device:
+                    yield self._file(folder, name, entry.name, found)
+
+    def _file(self, folder: bytes, name: bytes, text: str, found: os.stat_result) -> TempFile:
+        owner = self._names.parse(text)
+        return TempFile(
+            folder,
+            name,
+            found.st_size,
+            found.st_blocks * _BLOCK,
+            found.st_mtime_ns,
+            found.st_dev,
+            found.st_ino,
+            found.st_nlink,
+            *(owner or ()),
+        )
+
+    def named(self, names: Iterable[bytes]) -> Iterator[TempFile]:
+        """The files of exactly these names, right in the folder."""
+        try:
+            descent = Descent(self._fs, self._base)
+        except OfflineError:
+            return
+        with descent:
+            for name in names:
+                try:
+                    found = self._fs.stat(name, dir_fd=descent.root_fd, follow_symlinks=False)
+                except OSError:
+                    continue
+                if stat.S_ISREG(found.st_mode) and found.st_dev == descent.device:
+                    self.scanned += 1
+                    yield self._file(b"", name, os.fsdecode(name), found)
+
+    # -- what must stay --------------------------------------------------------------------
+
+    def kept(self, file: TempFile) -> str:
+        """Why a file must stay whoever it belongs to; empty where it may go."""
+        if (file.device, file.inode) in self._leased:
+            return "a living process has leased it"
+        if self._held is not None and self._held(os.path.join(self._base, file.path)):
+            return "a hold is on it"
+        return ""
+
+    # -- discarding ------------------------------------------------------------------------
+
+    def discard(
+        self,
+        condemned: Iterable[Condemned],
+        told: Callable[[Condemned, Discarded], None],
+        *,
+        workers: int = 1,
+        enough: Callable[[], bool] | None = None,
+    ) -> None:
+        """Unlink them, in the order given, by that many threads at most: by one where it is seldom
+        the disk that is waited for. Before each file a thread asks whether it is `enough`, and then
+        none takes another. `told` is called in one thread at a time."""
+        waiting = iter(condemned)
+        if workers <= 1 or not self._waits:
+            begun, cpu = time.perf_counter(), time.thread_time()
+            self._discard_all(islice(waiting, None if workers <= 1 else _PROBE), told, enough)
+            wall = time.perf_counter() - begun
+            self._waits = time.thread_time() - cpu < wall * _WAITING_SHARE
+            if workers <= 1 or not self._waits:
+                self._discard_all(waiting, told, enough)
+                return
+        taking, telling = threading.Lock(), threading.Lock()
+        stop = threading.Event()
+
+        def each() -> Iterator[Condemned]:
+            while True:
+                with taking:
+                    if stop.is_set() or self.cancel.cancelled:
+                        return
+                    if enough is not None and enough():
+                        stop.set()
+                        return
+                    one = next(waiting, None)
+                if one is None:
+                    return
+                yield one
+
+        def tell(one: Condemned, done: Discarded) -> None:
+            with telling:
+                told(one, done)
+
+        def work() -> None:
+            try:
+                self._discard_all(each(), tell, None)
+            except BaseException:
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(workers, "lifecycle-sweep") as pool:
+            for ending in [pool.submit(work) for _ in range(workers)]:
+                ending.result()
+
+    def _discard_all(
+        self,
+        condemned: Iterator[Condemned],
+        told: Callable[[Condemned, Discarded], None],
+        enough: Callable[[], bool] | None,
+    ) -> None:
+        with Descent(self._fs, self._base) as descent:
+            folder, fd = None, -1
+            while not self.cancel.cancelled and not (enough is not None and enough()):
+                one = next(condemned, None)
+                if one is None:
+                    return
+                file = one.file
+                reason = self.kept(file)
+                if reason:
+                    told(one, Discarded(False, reason))
+                    continue
+                if file.folder != folder:
+                    try:
+                        folder, fd = file.folder, descent.open(file.folder)
+                    except OSError as error:
+                        folder = None
+                        told(one, failure(error))
+                        continue
+                told(one, self._discard(fd, one))
+
+    def _discard(self, fd: int, one: Condemned) -> Discarded:
+        file = one.file
+        if one.ordered:
+            # An order names files; a sweep meets them, and is careful.
+            this = (file.device, file.inode)
+            return discard(self._fs, fd, file.name, expected=this, regular=True)
+        judged = (file.device, file.inode, file.size, file.mtime_ns)
+        return discard_judged(
+            self._fs, fd, file.name, judged, writers_unknown=self._writers_unknown
+        )
+
+    def _failed(self, path: bytes, reason: str) -> None:
+        message = f"{os.fsdecode(os.path.join(self._base, path))}: {reason}"
+        self.errors.append(message)
+        _log.error("%s", message)
+
+
+def jobs_of(batch: Iterable[TempFile]) -> set[str]:
+    """The ids of all jobs that the names of these files speak of."""
+    return {job for file in batch for job in (file.job_id, *file.perhaps) if job is not None}

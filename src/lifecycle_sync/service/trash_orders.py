@@ -1,0 +1,216 @@
+"""Orders on what lies in trashes: listed, given back, purged past its grace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lifecycle_sync.act.batches import DamagedBatch
+from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
+from lifecycle_sync.errors import LifecycleError, NotFoundError, OfflineError
+from lifecycle_sync.model.file import FileRecord
+from lifecycle_sync.model.repository import Repository
+from lifecycle_sync.model.trash import TrashBatch, TrashEntry, TrashReason
+from lifecycle_sync.report.records import below
+from lifecycle_sync.service.act_orders import (
+    Counted,
+    How,
+    RootOutcome,
+    all_roots,
+    each_root,
+)
+from lifecycle_sync.service.act_report import HELD, Report
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.targets import Target, TargetKind, by_root, resolve_gone
+
+_TAKEN = "its place is taken"
+
+
+class Trashed(NamedTuple):
+    """A file that lies in the trash of a root."""
+
+    repository: Repository
+    batch: TrashBatch
+    entry: TrashEntry
+
+
+class TrashFault(NamedTuple):
+    """A batch, or a whole trash, that cannot be read."""
+
+    repository: Repository
+    name: bytes
+    error: LifecycleError
+
+
+# -- listing -------------------------------------------------------------------------------
+
+
+def trashed(engine: Engine, names: Sequence[str] = ()) -> Iterator[Trashed | TrashFault]:
+    """All that lies in the trashes of the roots, or of what is named, oldest first; and what of
+    them cannot be read. A root that is offline is such a fault where it was not named."""
+    if names:
+        for repository, part in by_root([resolve_gone(engine, it, "undelete") for it in names]):
+            yield from _in_trash(engine, repository, part)
+        return
+    for repository in engine.roots.all():
+        try:
+            yield from _in_trash(engine, repository, [Target(repository, b"", TargetKind.ROOT)])
+        except (LifecycleError, OSError) as error:
+            yield TrashFault(repository, b"", _ours(error, repository))
+
+
+def _in_trash(
+    engine: Engine, repository: Repository, targets: Sequence[Target]
+) -> Iterator[Trashed | TrashFault]:
+    with engine.acts.trash(repository) as trash:
+        for batch in trash.batches():
+            if isinstance(batch, DamagedBatch):
+                yield TrashFault(repository, batch.name, batch.error)
+                continue
+            if not any(_is_meant(targets, entry) for entry in batch.entries):
+                continue
+            for entry in trash.left(batch):
+                if _is_meant(targets, entry):
+                    yield Trashed(repository, batch, entry)
+
+
+def _is_meant(targets: Sequence[Target], entry: TrashEntry) -> bool:
+    return any(
+        target.holds(entry.path) or (target.file_id is not None and target.file_id == entry.file_id)
+        for target in targets
+    )
+
+
+def trash_of_file(engine: Engine, record: FileRecord) -> list[Trashed]:
+    """Where a file lies in the trash of its root, what was taken last first. Empty for a root that
+    cannot be looked into."""
+    repository = engine.registry.repository(record.repository_id)
+    assert repository is not None, "a record has its repository"
+    target = Target(repository, record.path, TargetKind.FILE, record.file_id)
+    try:
+        found = [it for it in _in_trash(engine, repository, [target]) if isinstance(it, Trashed)]
+    except (LifecycleError, OSError):
+        return []
+    return [it for it in found if it.entry.file_id == record.file_id][::-1]
+
+
+def _ours(error: LifecycleError | OSError, repository: Repository) -> LifecycleError:
+    if isinstance(error, LifecycleError):
+        return error
+    return OfflineError(
+        (error.strerror or str(error)).lower(),
+        operation="read trash",
+        subject=repository.path,
+        remedy="check the disk and its permissions",
+    )
+
+
+# -- giving back ---------------------------------------------------------------------------
+
+
+def undelete(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome]:
+    """Give files back to their places: of a folder or root what was deleted, of a named file what
+    was taken last, for whatever reason."""
+    targets = [resolve_gone(engine, name, "undelete") for name in names]
+    engine.vaults.check_places()
+
+    def one(repository: Repository, part: list[Target]) -> RootOutcome:
+        engine.acts.check_root(repository, "undelete")
+        wanted = _to_give_back(engine, repository, part)
+        if how.dry_run:
+            return RootOutcome(repository, _foreseen(repository, wanted), dry_run=True)
+        size = sum(entry.fingerprint.size for _, entry in wanted)
+        progress = Counted(how.progress, "undelete", lambda: (len(wanted), size))
+        report = engine.acts.undelete(repository, wanted, progress=progress, cancel=how.cancel)
+        return RootOutcome(repository, report)
+
+    return each_root(by_root(targets), "undelete", one)
+
+
+def _to_give_back(
+    engine: Engine, repository: Repository, targets: list[Target]
+) -> list[tuple[TrashBatch, TrashEntry]]:
+    """The newest of each file. Raises `NotFoundError` for a name under which nothing lies there."""
+    newest: dict[bytes, tuple[TrashBatch, TrashEntry]] = {}
+    found = [it for it in _in_trash(engine, repository, targets) if isinstance(it, Trashed)]
+    for target in targets:
+        mine = [it for it in found if _is_meant([target], it.entry)]
+        named = [
+            it for it in mine if it.entry.path == target.path or not target.holds(it.entry.path)
+        ]
+        if target.kind is TargetKind.FILE and named:
+            chosen = named[-1:]
+        else:
+            chosen = [it for it in mine if it.batch.reason is TrashReason.DELETE]
+        if not chosen:
+            raise NotFoundError(
+                "nothing of it lies in the trash",
+                operation="undelete",
+                subject=target.whole_path,
+                remedy="`lifecycle undelete --list` shows what does; `lifecycle restore` brings"
+                " back what was backed up",
+            )
+        for it in chosen:
+            newest[it.entry.path] = (it.batch, it.entry)
+    # One file may have been taken from two places in turn.
+    return list({entry.file_id: (batch, entry) for batch, entry in newest.values()}.values())
+
+
+def _foreseen(repository: Repository, wanted: list[tuple[TrashBatch, TrashEntry]]) -> Report:
+    report = Report("undelete")
+    for _, entry in wanted:
+        taken = os.path.lexists(below(repository.path, entry.path))
+        status, reason = (SKIPPED, _TAKEN) if taken else (COMPLETED, "")
+        report.add([Done(entry.file_id, entry.path, status, reason, entry.fingerprint.size)])
+    return report
+
+
+# -- purging -------------------------------------------------------------------------------
+
+
+def purge(
+    engine: Engine, names: Sequence[str], how: How, *, erase: bool = False
+) -> list[RootOutcome]:
+    """Unlink what lies in the trashes past its grace, of the roots named or of all; with `erase`
+    overwritten before, and the notes say what that cannot reach."""
+    if names:
+        roots = [engine.roots.get(name) for name in names]
+    else:
+        roots = all_roots(engine, "purge")
+    engine.vaults.check_places()
+
+    def one(repository: Repository, _: list[Target]) -> RootOutcome:
+        engine.acts.check_root(repository, "purge")
+        if how.dry_run:
+            return RootOutcome(repository, _due(engine, repository), dry_run=True)
+        if not is_due(engine, repository):
+            return RootOutcome(repository, Report("purge"))
+        report = engine.acts.purge(
+            repository, erase=erase, progress=how.progress, cancel=how.cancel
+        )
+        notes = engine.acts.erase_limits(repository) if erase else ()
+        return RootOutcome(repository, report, notes=notes)
+
+    return each_root([(repository, []) for repository in roots], "purge", one)
+
+
+def is_due(engine: Engine, repository: Repository) -> bool:
+    """Whether the grace of anything in the trash of a root has ended."""
+    with engine.acts.trash(repository) as trash:
+        return any(True for _ in trash.due(engine.now_ns()))
+
+
+def _due(engine: Engine, repository: Repository) -> Report:
+    report = Report("purge")
+    now_ns = engine.now_ns()
+    with engine.acts.trash(repository) as trash:
+        for batch in trash.due(now_ns):
+            entries = trash.left(batch)
+            held = engine.registry.held([entry.file_id for entry in entries], now_ns)
+            for entry in entries:
+                reason = held.get(entry.file_id)
+                status = COMPLETED if reason is None else SKIPPED
+                text = "" if reason is None else f"{HELD} {reason}"
+                report.add([Done(entry.file_id, entry.path, status, text, entry.fingerprint.size)])
+    return report

@@ -1,0 +1,1 @@
+"""Where the bytes of a vault live: one protocol, and an implementation a kind of place."""

@@ -1,0 +1,1 @@
+"""Doubles and contract suites, shipped for those who build on the protocols."""

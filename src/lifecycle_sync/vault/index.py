@@ -1,0 +1,371 @@
+"""The index of a vault: which content lies where, and in which manifest a version stands.
+
+A SQLite file beside the vault's user, never in the vault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.format import algorithm_code, algorithm_name
+from lifecycle_sync.vault.index_file import Connection, IndexFile
+from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
+from lifecycle_sync.vault.pack import Member
+
+_CHUNK = 500
+
+
+class PackPlace(NamedTuple):
+    """A content in a pack: `stored` bytes from `offset` on."""
+
+    sha256: bytes
+    length: int
+    offset: int
+    stored: int
+    size: int
+
+
+class ObjectPlace(NamedTuple):
+    """A content in objects of its own."""
+
+    parts: tuple[ObjectPart, ...]
+    size: int
+
+
+Place = PackPlace | ObjectPlace
+
+
+class VersionRow(NamedTuple):
+    """Where the line of a version stands. `path` is a number made of repository and path."""
+
+    version_id: bytes
+    file_id: bytes
+    path: int
+    frame: int
+    offset: int
+
+
+class KnownManifest(NamedTuple):
+    """A manifest that the index has taken up; `covers` is None where it is no checkpoint."""
+
+    name: str
+    length: int
+    covers: frozenset[str] | None
+    head: bool
+    read: bool
+
+
+def key_blob(key: ContentKey) -> bytes:
+    """A key as the index has it: the digest, and one byte for the algorithm."""
+    return key.digest + bytes((algorithm_code(key.algorithm),))
+
+
+def key_of_blob(blob: bytes) -> ContentKey:
+    """The key that `key_blob` made it of."""
+    return ContentKey(algorithm_name(blob[-1]), blob[:-1])
+
+
+class Index(IndexFile):
+    """One open index. Thread-safe."""
+
+    # -- manifests -------------------------------------------------------------------------
+
+    def manifests(self) -> list[KnownManifest]:
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT name, length, covers, head, read FROM manifest ORDER BY name"
+            ).fetchall()
+        return [
+            KnownManifest(
+                name,
+                length,
+                None if covers is None else frozenset(msgspec.json.decode(covers)),
+                bool(head),
+                bool(read),
+            )
+            for name, length, covers, head, read in rows
+        ]
+
+    def add_manifest(
+        self,
+        name: str,
+        length: int,
+        previous: Iterable[str],
+        covers: Iterable[str] | None,
+        *,
+        read: bool,
+        head: bool = True,
+    ) -> bool:
+        """Take up a manifest; False when it was. Its lines are for `add_contents`."""
+        text = None if covers is None else msgspec.json.encode(sorted(covers)).decode()
+        with self._use(write=True) as connection:
+            known = connection.execute("SELECT 1 FROM manifest WHERE name = ?", (name,)).get
+            if known is not None:
+                return False
+            connection.execute(
+                "INSERT INTO manifest (name, length, covers, head, read) VALUES (?, ?, ?, ?, ?)",
+                (name, length, text, head, read),
+            )
+            connection.executemany(
+                "UPDATE manifest SET head = 0 WHERE name = ?", ((it,) for it in previous)
+            )
+        return True
+
+    def drop_manifests(self, names: Sequence[str]) -> None:
+        """Forget manifests (and where versions stand in them) whose contents others tell, too."""
+        with self._use(write=True) as connection:
+            for name in names:
+                number = connection.execute("SELECT id FROM manifest WHERE name = ?", (name,)).get
+                connection.execute("DELETE FROM version WHERE manifest = ?", (number,))
+                connection.execute("DELETE FROM directory WHERE manifest = ?", (number,))
+                connection.execute("DELETE FROM manifest WHERE id = ?", (number,))
+            connection.execute(
+                "UPDATE manifest SET read = 1, versions = 0 WHERE covers IS NOT NULL"
+            )
+
+    def clear(self, vanished: Iterable[str] = ()) -> None:
+        """Forget everything but the names of manifests that were there once."""
+        with self._use(write=True) as connection:
+            for table in ("manifest", "pack", "object", "content", "version", "directory"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+            connection.executemany(
+                "INSERT OR IGNORE INTO vanished VALUES (?)", ((name,) for name in vanished)
+            )
+
+    def vanished(self) -> list[str]:
+        """The names of manifests that were read once and have gone since."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT name FROM vanished WHERE name NOT IN (SELECT name FROM manifest)"
+            ).fetchall()
+        return sorted(name for (name,) in rows)
+
+    # -- contents --------------------------------------------------------------------------
+
+    def add_contents(self, lines: Iterable[PackLine | ObjectLine]) -> None:
+        with self._use(write=True) as connection:
+            for line in lines:
+                if isinstance(line, PackLine):
+                    self._add_pack(connection, line)
+                else:
+                    self._add_object(connection, line)
+
+    def _add_pack(self, connection: Connection, line: PackLine) -> None:
+        connection.execute(
+            "INSERT INTO pack (sha256, length) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (line.sha256, line.length),
+        )
+        place = connection.execute("SELECT id FROM pack WHERE sha256 = ?", (line.sha256,)).get
+        code = bytes((algorithm_code(line.algorithm),))
+        connection.executemany(
+            "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)",
+            zip(
+                [digest + code for digest in line.digests],
+                repeat(place),
+                line.offsets,
+                line.stored,
+                line.sizes,
+                strict=False,
+            ),
+        )
+
+    def _add_object(self, connection: Connection, line: ObjectLine) -> None:
+        parts = [(part.sha256.hex(), part.stored, part.size) for part in line.parts]
+        connection.execute(
+            "INSERT INTO object (parts) VALUES (?)", (msgspec.json.encode(parts).decode(),)
+        )
+        number = connection.last_insert_rowid()
+        connection.execute(
+            "INSERT OR REPLACE INTO content VALUES (?, ?, 0, 0, ?)",
+            (key_blob(line.key), -number, line.size),
+        )
+
+    def places(self, blobs: Sequence[bytes]) -> dict[bytes, int]:
+        """Of those keys (as `key_blob` has them) that are known: in which pack (or object, as a
+        negative number) each lies."""
+        found: dict[bytes, int] = {}
+        with self._use() as connection:
+            for at in range(0, len(blobs), _CHUNK):
+                some = blobs[at : at + _CHUNK]
+                sql = f"SELECT key, place FROM content WHERE key IN ({_marks(len(some))})"  # noqa: S608
+                found.update(connection.execute(sql, some).fetchall())
+        return found
+
+    def place_number(self, blob: bytes) -> int | None:
+        """The same for one key."""
+        with self._mutex:
+            row = self._connection.execute(
+                "SELECT place FROM content WHERE key = ?", (blob,)
+            ).fetchone()
+        return None if row is None else row[0]
+
+    def files_of(self, place: int) -> list[tuple[bytes, int]]:
+        """The SHA-256 and length of each stored file that a place needs; negative: objects."""
+        with self._use() as connection:
+            if place < 0:
+                return [(part.sha256, part.stored) for part in _parts(connection, -place)]
+            rows: list[tuple[bytes, int]] = connection.execute(
+                "SELECT sha256, length FROM pack WHERE id = ?", (place,)
+            ).fetchall()
+            return rows
+
+    def place(self, key: ContentKey) -> Place | None:
+        with self._use() as connection:
+            row = connection.execute(
+                "SELECT place, offset, stored, content.size, sha256, length"
+                " FROM content LEFT JOIN pack ON pack.id = place WHERE key = ?",
+                (key_blob(key),),
+            ).fetchone()
+            if row is None:
+                return None
+            place, offset, stored, size, sha256, length = row
+            if place < 0:
+                return ObjectPlace(_parts(connection, -place), size)
+            return PackPlace(sha256, length, offset, stored, size)
+
+    def pack_places(self, blobs: Sequence[bytes]) -> dict[bytes, PackPlace]:
+        """`place` of many keys (as `key_blob` has them), of those that lie in packs."""
+        found: dict[bytes, PackPlace] = {}
+        with self._use() as connection:
+            for at in range(0, len(blobs), _CHUNK):
+                some = blobs[at : at + _CHUNK]
+                rows = connection.execute(
+                    "SELECT key, sha256, length, offset, stored, content.size FROM content"  # noqa: S608
+                    f" JOIN pack ON pack.id = place WHERE key IN ({_marks(len(some))})",
+                    some,
+                )
+                found.update((row[0], PackPlace._make(row[1:])) for row in rows)
+        return found
+
+    def forget(self, keys: Iterable[ContentKey]) -> None:
+        """Forget where contents lie that were found damaged, so that they are stored anew."""
+        with self._use(write=True) as connection:
+            connection.executemany(
+                "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
+            )
+
+    def packs(self) -> Iterator[tuple[int, bytes, int]]:
+        """Number, SHA-256 and length of every pack that is referred to."""
+        yield from self._paged("SELECT id, sha256, length FROM pack WHERE id > ? ORDER BY id")
+
+    def objects(self) -> Iterator[tuple[int, tuple[ObjectPart, ...]]]:
+        for number, parts in self._paged("SELECT id, parts FROM object WHERE id > ? ORDER BY id"):
+            yield number, _decode_parts(parts)
+
+    def members(self, place: int) -> list[Member]:
+        """What is looked for in a pack, in order."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT key, offset, stored, size FROM content WHERE place = ? ORDER BY offset",
+                (place,),
+            ).fetchall()
+        return [Member(key_of_blob(key), *rest) for key, *rest in rows]
+
+    def key_at(self, place: int) -> tuple[ContentKey, int] | None:
+        """The content, and its size, that is looked for in an object."""
+        with self._use() as connection:
+            row = connection.execute(
+                "SELECT key, size FROM content WHERE place = ?", (place,)
+            ).fetchone()
+        return None if row is None else (key_of_blob(row[0]), row[1])
+
+    def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        last = 0
+        while True:
+            with self._use() as connection:
+                rows = connection.execute(f"{sql} LIMIT 1000", (last,)).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][0]
+
+    # -- versions --------------------------------------------------------------------------
+
+    def without_versions(self) -> list[str]:
+        """The manifests whose versions are not taken up yet; they are when somebody asks."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT name FROM manifest WHERE read AND NOT versions ORDER BY name"
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def add_versions(
+        self, name: str, versions: Iterable[VersionRow], directories: Iterable[tuple[int, int]]
+    ) -> None:
+        """Take up where the versions and directories of a manifest stand. A version that another
+        manifest tells as well stays as it is."""
+        with self._use(write=True) as connection:
+            row = connection.execute(
+                "SELECT id FROM manifest WHERE name = ? AND NOT versions", (name,)
+            ).fetchone()
+            if row is None:
+                return
+            number = row[0]
+            connection.executemany(
+                "INSERT OR IGNORE INTO version VALUES (?, ?, ?, ?, ?, ?)",
+                ((*row[:3], number, *row[3:]) for row in versions),
+            )
+            connection.executemany(
+                "INSERT INTO directory VALUES (?, ?, ?)", ((number, *row) for row in directories)
+            )
+            connection.execute("UPDATE manifest SET versions = 1 WHERE id = ?", (number,))
+
+    def versions_of(self, file_id: bytes) -> list[tuple[str, int, int]]:
+        """Manifest, frame and offset of every version of a file."""
+        return self._lines_where("file_id = ?", file_id)
+
+    def versions_at(self, path: int) -> list[tuple[str, int, int]]:
+        return self._lines_where("path = ?", path)
+
+    def _lines_where(self, condition: str, value: object) -> list[tuple[str, int, int]]:
+        with self._use() as connection:
+            rows: list[tuple[str, int, int]] = connection.execute(
+                "SELECT name, frame, offset"  # noqa: S608
+                " FROM version JOIN manifest ON manifest.id = manifest"
+                f" WHERE {condition} ORDER BY name, frame, offset",
+                (value,),
+            ).fetchall()
+            return rows
+
+    def lines_of(self, table: str, name: str) -> Iterator[tuple[int, int]]:
+        """Frame and offset of each version (or directory) that a manifest is asked for."""
+        assert table in {"version", "directory"}
+        last = (-1, -1)
+        while True:
+            with self._use() as connection:
+                rows = connection.execute(
+                    f"SELECT frame, offset FROM {table} WHERE"  # noqa: S608
+                    " manifest = (SELECT id FROM manifest WHERE name = ?)"
+                    " AND (frame, offset) > (?, ?) ORDER BY frame, offset LIMIT 1000",
+                    (name, *last),
+                ).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1]
+
+    def version_manifests(self) -> list[str]:
+        """The manifests that versions were taken up from, in order."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT name FROM manifest WHERE versions ORDER BY name"
+            ).fetchall()
+        return [name for (name,) in rows]
+
+
+def _parts(connection: Connection, number: int) -> tuple[ObjectPart, ...]:
+    return _decode_parts(connection.execute("SELECT parts FROM object WHERE id = ?", (number,)).get)
+
+
+def _decode_parts(text: str) -> tuple[ObjectPart, ...]:
+    rows = msgspec.json.decode(text, type=list[tuple[str, int, int]])
+    return tuple(ObjectPart(bytes.fromhex(sha256), stored, size) for sha256, stored, size in rows)
+
+
+def _marks(count: int) -> str:
+    return ",".join("?" * count)

@@ -1,0 +1,168 @@
+"""The file behind the index of a vault: opened, made, replaced when it is of no use, and locked.
+
+It is made from the manifests and may be thrown away at any time. So one that is damaged, of another
+form or of another store is replaced by an empty one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+
+from lifecycle_sync.errors import StorageFullError, VaultError
+from lifecycle_sync.fileops import FileOps
+
+# Rows come with whatever types their statement gives, so a connection is handed out untyped.
+Connection = Any
+
+_log = logging.getLogger("lifecycle_sync.vault")
+_FORM = 1
+_SCHEMA = """
+CREATE TABLE store (id BLOB NOT NULL);
+CREATE TABLE manifest (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    length INTEGER NOT NULL,
+    -- Names that a checkpoint repeats, as JSON; NULL for one that is no checkpoint.
+    covers TEXT,
+    -- 1: nobody has followed it yet.
+    head INTEGER NOT NULL DEFAULT 1,
+    -- 1: its lines were read; 0: a checkpoint that was read has them, too.
+    read INTEGER NOT NULL DEFAULT 1,
+    -- 1: its versions and directories are in the tables below.
+    versions INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE vanished (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE pack (id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, length INTEGER NOT NULL);
+CREATE TABLE object (id INTEGER PRIMARY KEY, parts TEXT NOT NULL);
+-- `key` is the digest and one byte for the algorithm; `place` a pack, or minus an object.
+CREATE TABLE content (
+    key BLOB PRIMARY KEY,
+    place INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE version (
+    version_id BLOB NOT NULL UNIQUE,
+    file_id BLOB NOT NULL,
+    path INTEGER NOT NULL,
+    manifest INTEGER NOT NULL,
+    frame INTEGER NOT NULL,
+    offset INTEGER NOT NULL
+);
+CREATE INDEX version_file ON version (file_id);
+CREATE INDEX version_path ON version (path);
+CREATE INDEX version_manifest ON version (manifest, frame, offset);
+CREATE TABLE directory (manifest INTEGER NOT NULL, frame INTEGER NOT NULL, offset INTEGER NOT NULL);
+"""
+
+
+class IndexFile:
+    """One open index file. Thread-safe: one connection, used by one thread at a time."""
+
+    def __init__(self, path: str, store_id: bytes, fs: FileOps) -> None:
+        self.path = path
+        self._fs = fs
+        self._mutex = threading.RLock()
+        self._depth = 0
+        self._connection = self._open(store_id)
+
+    def _open(self, store_id: bytes) -> Connection:
+        if self.path:
+            try:
+                self._fs.make_directories(os.path.dirname(os.path.abspath(self.path)))
+            except OSError as error:
+                raise self._error(str(error)) from error
+        for attempt in (1, 2):
+            try:
+                connection: Connection = apsw.Connection(self.path)
+                if self._is_ours(connection, store_id):
+                    return connection
+                connection.close()
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                _log.warning("the index %s is damaged and is made anew: %s", self.path, error)
+            except apsw.Error as error:
+                raise self._error(str(error)) from error
+            assert attempt == 1, "a new index is ours"
+            self._remove()
+        raise AssertionError
+
+    def _is_ours(self, connection: Connection, store_id: bytes) -> bool:
+        connection.set_busy_timeout(30_000)
+        connection.execute("PRAGMA cache_size=-8000")
+        version = connection.execute("PRAGMA user_version").get
+        if version == 0:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if version == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("PRAGMA user_version").get == 0:
+                connection.execute(_SCHEMA)
+                connection.execute("INSERT INTO store VALUES (?)", (store_id,))
+                connection.execute(f"PRAGMA user_version={_FORM}")
+            connection.execute("COMMIT")
+            version = connection.execute("PRAGMA user_version").get
+        if version != _FORM:
+            return False
+        return bool(connection.execute("SELECT id FROM store").get == store_id)
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                self._fs.unlink(self.path + suffix)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise self._error(str(error)) from error
+
+    def _error(self, cause: str) -> VaultError:
+        return VaultError(
+            cause,
+            operation="use the index of a vault",
+            subject=self.path,
+            remedy="check the folder it lies in; the file may be deleted, it is made anew",
+        )
+
+    @contextlib.contextmanager
+    def _use(self, *, write: bool = False) -> Iterator[Connection]:
+        with self._mutex:
+            connection = self._connection
+            outermost = write and self._depth == 0
+            try:
+                if outermost:
+                    connection.execute("BEGIN IMMEDIATE")
+                self._depth += write
+                try:
+                    yield connection
+                finally:
+                    self._depth -= write
+                if outermost:
+                    connection.execute("COMMIT")
+            except BaseException as error:
+                if outermost and not connection.get_autocommit():
+                    connection.execute("ROLLBACK")
+                if isinstance(error, apsw.FullError):
+                    raise StorageFullError(
+                        "no space left for the index of a vault",
+                        operation="use the index of a vault",
+                        subject=self.path,
+                        remedy="free some space and run again",
+                    ) from error
+                if isinstance(error, apsw.Error):
+                    raise self._error(str(error)) from error
+                raise
+
+    def transaction(self) -> contextlib.AbstractContextManager[Any]:
+        """What is written inside is taken up together, or not at all."""
+        return self._use(write=True)
+
+    def close(self) -> None:
+        with self._mutex:
+            self._connection.close()

@@ -1,0 +1,402 @@
+"""Manifests: what a vault knows, in files of JSON lines; the commit point of all writing.
+
+A manifest is cut into zstd frames of about a mebibyte, a line never across two, so that one line
+of a large one can be read again without the rest. The lines that say where contents lie stand next
+to the events that speak of them, because the digests they share then compress away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import msgspec
+
+from lifecycle_sync.clock import to_iso
+from lifecycle_sync.errors import StorageMissingError, VaultCorruptError
+from lifecycle_sync.model.content import DIGEST_SIZES, ContentKey, key_from_text
+from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.vault.format import (
+    MANIFESTS,
+    PART_SIZE_MAX,
+    SMALL_SIZE_MAX,
+    manifest_name,
+    manifest_path,
+    sha256_from_hex,
+    split_manifest_name,
+)
+from lifecycle_sync.vault.frames import (
+    MANIFEST_LEVEL,
+    FrameCompressor,
+    FrameError,
+    unpack_frames,
+)
+from lifecycle_sync.vault.pack import LOCAL_SIZE, MEMBERS_MAX, PackContents
+
+MANIFEST_NUMBER = 1
+_FRAME_SIZE = 1 << 20
+# A frame ends with the line that makes it this long, and lines are bounded.
+_FRAME_SIZE_MAX = 64 << 20
+_EVENT = b'{"event":'
+# So many members stand in one line.
+MEMBERS_PER_LINE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line. `previous` are the manifests that nobody had followed yet. A checkpoint
+    repeats the lines of those it `covers` and takes the place of the older ones it `replaces`."""
+
+    store_id: bytes
+    sequence: int
+    writer: str
+    at_ns: int
+    checkpoint: bool = False
+    previous: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        """All manifests that need not be read when this one was."""
+        return frozenset(self.covers + self.replaces)
+
+
+class _HeaderLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    manifest: int
+    store_id: str
+    sequence: int
+    writer: str
+    at: str
+    checkpoint: bool
+    previous: list[str]
+    covers: list[str] = []
+    replaces: list[str] = []
+
+
+class _EndLine(msgspec.Struct):
+    end: int
+
+
+class _PackLine(msgspec.Struct, kw_only=True):
+    """Members from `offset` on, without a gap; `digests` is their hexadecimal one after another."""
+
+    pack: str
+    length: int
+    offset: int
+    algorithm: str
+    digests: str
+    sizes: list[int]
+    stored: list[int]
+
+
+class _ObjectLine(msgspec.Struct, kw_only=True):
+    object: list[str]
+    content: str
+    size: int
+    sizes: list[int]
+    stored: list[int]
+
+
+class PackLine(NamedTuple):
+    """Some members of a pack, one list a field; `offsets` are where they begin in the pack."""
+
+    sha256: bytes
+    length: int
+    algorithm: str
+    digests: Sequence[bytes]
+    offsets: Sequence[int]
+    stored: Sequence[int]
+    sizes: Sequence[int]
+
+
+class ObjectPart(NamedTuple):
+    """One stored file of an object: its SHA-256, its bytes as stored, the content it holds."""
+
+    sha256: bytes
+    stored: int
+    size: int
+
+
+class ObjectLine(NamedTuple):
+    key: ContentKey
+    size: int
+    parts: tuple[ObjectPart, ...]
+
+
+class Line(NamedTuple):
+    """A line and where it stands: its frame's place in the file, its own in the frame."""
+
+    frame: int
+    offset: int
+    raw: bytes
+
+    @property
+    def is_event(self) -> bool:
+        return self.raw.startswith(_EVENT)
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+class ManifestWriter:
+    """A manifest on its way into a storage; memory stays at a frame."""
+
+    def __init__(self, storage: Storage, header: Header) -> None:
+        self._upload: Upload = storage.upload(MANIFESTS)
+        self._compressor = FrameCompressor(MANIFEST_LEVEL)
+        self._hash = hashlib.sha256()
+        self._sequence = header.sequence
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._count = 0
+        self.length = 0
+        self.line(
+            msgspec.json.encode(
+                _HeaderLine(
+                    manifest=MANIFEST_NUMBER,
+                    store_id=header.store_id.hex(),
+                    sequence=header.sequence,
+                    writer=header.writer,
+                    at=to_iso(header.at_ns),
+                    checkpoint=header.checkpoint,
+                    previous=list(header.previous),
+                    covers=list(header.covers),
+                    replaces=list(header.replaces),
+                )
+            )
+        )
+
+    def line(self, raw: bytes) -> None:
+        self._lines.append(raw)
+        self._size += len(raw) + 1
+        self._count += 1
+        if self._size >= _FRAME_SIZE:
+            self._flush()
+
+    def publish(self) -> str:
+        """Make it durable; its name."""
+        self.line(msgspec.json.encode(_EndLine(self._count)))
+        self._flush()
+        sha256 = self._hash.digest()
+        name = manifest_name(self._sequence, sha256)
+        self._upload.publish(manifest_path(name), sha256)
+        return name
+
+    def discard(self) -> None:
+        self._upload.discard()
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        self._lines.append(b"")
+        frame = self._compressor.frame(b"\n".join(self._lines))
+        self._lines, self._size = [], 0
+        self._hash.update(frame)
+        self._upload.write(frame)
+        self.length += len(frame)
+
+
+def split_pack(contents: PackContents) -> Iterator[PackLine]:
+    """What lies in a pack, as much at a time as a line holds."""
+    offset = 0
+    for at in range(0, len(contents.digests), MEMBERS_PER_LINE):
+        some = slice(at, at + MEMBERS_PER_LINE)
+        stored = contents.stored[some]
+        offsets = list(accumulate((it + LOCAL_SIZE for it in stored), initial=offset + LOCAL_SIZE))
+        offset = offsets.pop() - LOCAL_SIZE
+        yield PackLine(
+            contents.sha256,
+            contents.length,
+            contents.algorithm,
+            contents.digests[some],
+            offsets,
+            stored,
+            contents.sizes[some],
+        )
+
+
+def pack_line(it: PackLine) -> bytes:
+    """The line that says what lies in a pack."""
+    return msgspec.json.encode(
+        _PackLine(
+            pack=it.sha256.hex(),
+            length=it.length,
+            offset=it.offsets[0] - LOCAL_SIZE,
+            algorithm=it.algorithm,
+            digests=b"".join(it.digests).hex(),
+            sizes=list(it.sizes),
+            stored=list(it.stored),
+        )
+    )
+
+
+def object_line(it: ObjectLine) -> bytes:
+    """The line that says of which parts a content is made."""
+    return msgspec.json.encode(
+        _ObjectLine(
+            object=[part.sha256.hex() for part in it.parts],
+            content=str(it.key),
+            size=it.size,
+            sizes=[part.size for part in it.parts],
+            stored=[part.stored for part in it.parts],
+        )
+    )
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+class ManifestReader:
+    """A manifest whose bytes were found to be those that its name says.
+
+    Raises `VaultCorruptError` when they are not, here or while lines are read.
+    """
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._storage = storage
+        self.name = name
+        parts = split_manifest_name(name)
+        if parts is None:
+            raise _corrupt(name, "is no name of a manifest")
+        self._check_hash(parts[1])
+        self.header = self._read_header(parts[0])
+
+    def _check_hash(self, sha256: bytes) -> None:
+        digest = hashlib.sha256()
+        try:
+            for piece in self._storage.pieces(manifest_path(self.name)):
+                digest.update(piece)
+        except StorageMissingError as error:
+            raise _corrupt(self.name, "is missing") from error
+        if digest.digest() != sha256:
+            raise _corrupt(self.name, "is damaged: its bytes are not those its name says")
+
+    def _read_header(self, sequence: int) -> Header:
+        line = next(self._all_lines(), None)
+        try:
+            header = decode_header(b"" if line is None else line.raw)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise _corrupt(self.name, f"does not begin as a manifest does ({error})") from error
+        if header.sequence != sequence:
+            raise _corrupt(self.name, f"says that it is number {header.sequence}")
+        return header
+
+    def lines(self) -> Iterator[Line]:
+        """Every line but the first and the last; that the last one is right is seen to."""
+        count, last = 0, None
+        for line in self._all_lines():
+            if count > 1 and last is not None:
+                yield last
+            last = line
+            count += 1
+        try:
+            end = msgspec.json.decode(b"" if last is None else last.raw, type=_EndLine).end
+        except msgspec.DecodeError:
+            end = -1
+        if count < 2 or end != count - 1:
+            raise _corrupt(self.name, "ends too early")
+
+    def _all_lines(self) -> Iterator[Line]:
+        try:
+            pieces = self._storage.pieces(manifest_path(self.name))
+            for frame, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
+                if text and not text.endswith(b"\n"):
+                    raise _corrupt(self.name, "has a line across two frames")
+                offset = 0
+                while offset < len(text):
+                    end = text.index(b"\n", offset)
+                    yield Line(frame, offset, text[offset:end])
+                    offset = end + 1
+        except (FrameError, StorageMissingError) as error:
+            raise _corrupt(self.name, f"is damaged: {error}") from error
+
+
+def read_frame(storage: Storage, name: str, frame: int) -> bytes:
+    """The text of the one frame that begins there. Raises `VaultCorruptError`."""
+    try:
+        pieces = storage.pieces(manifest_path(name), frame)
+        for _, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
+            return text
+    except (FrameError, StorageMissingError) as error:
+        raise _corrupt(name, f"is damaged: {error}") from error
+    raise _corrupt(name, "ends too early")
+
+
+def decode_header(raw: bytes) -> Header:
+    """Raises `ValueError`."""
+    line = msgspec.json.decode(raw, type=_HeaderLine)
+    if line.manifest != MANIFEST_NUMBER:
+        raise ValueError(f"its number is {line.manifest}, and this program reads 1")
+    store_id = bytes.fromhex(line.store_id)
+    for name in [*line.previous, *line.covers, *line.replaces]:
+        if split_manifest_name(name) is None:
+            raise ValueError("it names what is no manifest")
+    return Header(
+        store_id,
+        line.sequence,
+        line.writer,
+        0,
+        line.checkpoint,
+        tuple(line.previous),
+        tuple(line.covers),
+        tuple(line.replaces),
+    )
+
+
+def decode_content_line(raw: bytes) -> PackLine | ObjectLine | None:
+    """What a line says of where contents lie; None for a line that says something else.
+
+    Raises `ValueError` for one that says it wrongly: nothing in it is believed then.
+    """
+    if raw.startswith(b'{"pack":'):
+        return _pack_line(msgspec.json.decode(raw, type=_PackLine))
+    if raw.startswith(b'{"object":'):
+        return _object_line(msgspec.json.decode(raw, type=_ObjectLine))
+    return None
+
+
+def _pack_line(line: _PackLine) -> PackLine:
+    sha256 = sha256_from_hex(line.pack)
+    digest_size = DIGEST_SIZES.get(line.algorithm)
+    if digest_size is None:
+        raise ValueError(f"unknown algorithm: {line.algorithm[:100]}")
+    digests = bytes.fromhex(line.digests)
+    count = len(line.sizes)
+    if not 0 < count <= MEMBERS_MAX or len(line.stored) != count:
+        raise ValueError("its lists differ in length")
+    if len(digests) != count * digest_size or len(line.digests) != 2 * len(digests):
+        raise ValueError("its lists differ in length")
+    if min(line.sizes) < 0 or max(line.sizes) > SMALL_SIZE_MAX or min(line.stored) <= 0:
+        raise ValueError("a size is out of range")
+    offsets = [line.offset + LOCAL_SIZE]
+    for stored in line.stored:
+        offsets.append(offsets[-1] + stored + LOCAL_SIZE)
+    if line.offset < 0 or offsets.pop() - LOCAL_SIZE > line.length:
+        raise ValueError("a member lies outside its pack")
+    split = [digests[at : at + digest_size] for at in range(0, len(digests), digest_size)]
+    return PackLine(sha256, line.length, line.algorithm, split, offsets, line.stored, line.sizes)
+
+
+def _object_line(line: _ObjectLine) -> ObjectLine:
+    if not line.object or not len(line.object) == len(line.sizes) == len(line.stored):
+        raise ValueError("its lists differ in length")
+    if min(line.sizes) < 0 or max(line.sizes) > PART_SIZE_MAX or min(line.stored) <= 0:
+        raise ValueError("a size is out of range")
+    if sum(line.sizes) != line.size:
+        raise ValueError("its parts are not its size")
+    digests = map(sha256_from_hex, line.object)
+    parts = tuple(map(ObjectPart, digests, line.stored, line.sizes))
+    return ObjectLine(key_from_text(line.content), line.size, parts)
+
+
+def _corrupt(name: str, cause: str) -> VaultCorruptError:
+    return VaultCorruptError(
+        cause,
+        operation="read manifest",
+        subject=name,
+        remedy="what the others say is used; `verify` lists all damage",
+    )

@@ -1,0 +1,226 @@
+"""What stands at a path: a vault that can be used, one that cannot and why, or room for a new one.
+
+FORMAT is written last, so a folder has it only when everything else of a new vault is durable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from lifecycle_sync.errors import (
+    LifecycleError,
+    StorageMissingError,
+    StorageReadOnlyError,
+    VaultCorruptError,
+    VaultError,
+    VaultForeignError,
+    VaultMissingError,
+    VaultNewerError,
+)
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.storage.local import LocalStorage, close_quietly, storage_error
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.format import (
+    FORMAT_NAME,
+    FORMAT_NUMBER,
+    MANIFESTS,
+    OBJECTS,
+    PACKS,
+    QUARANTINE,
+    RESTORE_NAME,
+    SUMS_NAME,
+    NewerFormatError,
+    VaultFormat,
+    VaultKind,
+    decode_format,
+    encode_format,
+    restore_text,
+    sums_text,
+)
+
+_OPERATION = "open vault"
+_OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, PACKS, OBJECTS, MANIFESTS, QUARANTINE}
+
+
+def open_storage(path: str, fs: FileOps, *, create: bool) -> LocalStorage:
+    """The directory at `path`, made when it may be. Raises `VaultError` where there is none."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise VaultForeignError(
+            "is no folder",
+            operation=_OPERATION,
+            subject=path,
+            remedy="choose the folder of a vault, or a new place for one",
+        )
+    if not os.path.isdir(path):
+        if not create:
+            raise VaultMissingError(
+                "does not exist",
+                operation=_OPERATION,
+                subject=path,
+                remedy="check that its disk is mounted; the first backup makes a new vault",
+            )
+        _refuse_inside_another(path)
+        try:
+            fs.make_directories(path)
+            _sync_parents(path, fs)
+        except OSError as error:
+            raise _at_opening(storage_error(error, "make vault", path)) from error
+    try:
+        return LocalStorage(path, fs)
+    except LifecycleError as error:
+        raise _at_opening(error) from error
+
+
+def _refuse_inside_another(path: str) -> None:
+    above = os.path.dirname(os.path.realpath(path))
+    while above != os.path.dirname(above):
+        names = {FORMAT_NAME, MANIFESTS, PACKS}
+        if all(os.path.lexists(os.path.join(above, name)) for name in names):
+            raise VaultForeignError(
+                f"lies inside the vault {above}",
+                operation="make vault",
+                subject=path,
+                remedy="choose a folder outside it",
+            )
+        above = os.path.dirname(above)
+
+
+def _sync_parents(path: str, fs: FileOps) -> None:
+    """Make the entry of a new folder durable, and those of the parents made with it."""
+    folder = os.path.realpath(path)
+    while folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+        fd = fs.open_directory(folder)
+        try:
+            fs.fsync(fd)
+        finally:
+            close_quietly(fs, fd)
+        if len(os.listdir(folder)) > 1:
+            # It was there before, or will be found whatever happens.
+            return
+
+
+def _at_opening(error: LifecycleError) -> LifecycleError:
+    if isinstance(error, StorageReadOnlyError):
+        return VaultError(
+            f"cannot be written to ({error.cause})",
+            operation=_OPERATION,
+            subject=error.subject,
+            remedy=error.remedy,
+        )
+    return error
+
+
+def read_format(
+    storage: Storage, path: str, kind: VaultKind, store_id: bytes | None, *, write: bool
+) -> VaultFormat | None:
+    """What FORMAT says, when this program can use it so; None for an empty folder."""
+    try:
+        data = storage.read(FORMAT_NAME, 0, 1 << 16)
+    except StorageMissingError:
+        _refuse_remains(storage, path)
+        return None
+    try:
+        found = decode_format(data)
+    except NewerFormatError as error:
+        raise _newer(path, error.needed) from error
+    except ValueError as error:
+        raise VaultCorruptError(
+            f"its {FORMAT_NAME} file cannot be read ({error})",
+            operation=_OPERATION,
+            subject=path,
+            remedy=f"restore that file; {SUMS_NAME} has its SHA-256",
+        ) from error
+    if write and found.min_writer > FORMAT_NUMBER:
+        raise _newer(path, found.min_writer)
+    if found.kind is not kind:
+        raise VaultForeignError(
+            f"is a vault of kind {found.kind}, not {kind}",
+            operation=_OPERATION,
+            subject=path,
+            remedy="look at the paths of backup and archive in the settings",
+        )
+    if store_id is not None and found.store_id != store_id:
+        raise VaultForeignError(
+            f"is another store ({found.store_id.hex()}) than expected ({store_id.hex()})",
+            operation=_OPERATION,
+            subject=path,
+            remedy="mount the right disk, or choose the vault anew in the settings",
+        )
+    return found
+
+
+def _newer(path: str, needed: int) -> VaultNewerError:
+    return VaultNewerError(
+        f"has format {needed}, and this program knows {FORMAT_NUMBER}",
+        operation=_OPERATION,
+        subject=path,
+        remedy="use a newer version of this program",
+    )
+
+
+def _refuse_remains(storage: Storage, path: str) -> None:
+    names = set(storage.names(""))
+    if names & {OBJECTS, PACKS, MANIFESTS} and any(
+        storage.names(folder) for folder in (OBJECTS, PACKS, MANIFESTS)
+    ):
+        raise VaultCorruptError(
+            f"has no {FORMAT_NAME} file, but contents: it was copied in part, or damaged",
+            operation=_OPERATION,
+            subject=path,
+            remedy=f"copy it whole, or restore {FORMAT_NAME}",
+        )
+    foreign = names - _OURS
+    if foreign:
+        raise VaultForeignError(
+            f"is no vault and not empty (there is {min(foreign)[:100]!r})",
+            operation=_OPERATION,
+            subject=path,
+            remedy="choose an empty folder",
+        )
+
+
+def create(storage: Storage, path: str, kind: VaultKind, store_id: bytes) -> VaultFormat:
+    """Make a vault in an empty folder; the one that another process made meanwhile, if so."""
+    data = encode_format(VaultFormat(kind, store_id))
+    try:
+        for folder in (PACKS, OBJECTS, MANIFESTS):
+            storage.upload(folder).discard()
+        # The first to write FORMAT has made the vault; RESTORE.md is the same whoever writes it.
+        _put(storage, RESTORE_NAME, restore_text())
+        _put(storage, FORMAT_NAME, data)
+        complete(storage)
+    except LifecycleError as error:
+        raise _at_opening(error) from error
+    found = read_format(storage, path, kind, None, write=True)
+    assert found is not None
+    return found
+
+
+def complete(storage: Storage) -> None:
+    """Write SHA256SUMS where whoever made the vault did not come so far."""
+    if storage.size(SUMS_NAME) is None:
+        names = (FORMAT_NAME, RESTORE_NAME)
+        sums = sums_text({name: storage.read(name) for name in names if storage.size(name)})
+        _put(storage, SUMS_NAME, sums)
+
+
+def _put(storage: Storage, name: str, data: bytes) -> None:
+    upload = storage.upload("")
+    try:
+        upload.write(data)
+        upload.publish(name, hashlib.sha256(data).digest(), replace=False)
+    finally:
+        upload.discard()
+
+
+def sweep(storage: Storage, path: str, folders: tuple[str, ...]) -> None:
+    """Remove what writers that died have left. Raises `VaultError` where nothing can be removed."""
+    try:
+        storage.sweep(folders)
+        # Somebody who only may read finds out now, not at the end of a backup.
+        storage.upload("").discard()
+        complete(storage)
+    except LifecycleError as error:
+        raise _at_opening(error) from error

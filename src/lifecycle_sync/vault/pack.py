@@ -1,0 +1,186 @@
+"""Packs: many small contents in one ZIP file, each a zstd frame that `zstd -dc` unpacks.
+
+Members are stored, not compressed, by ZIP: the frame is. A pack is built in memory, so its
+SHA-256, which is its name, is known before a byte is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
+
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.format import member_tail, read_member_tail
+
+PACK_SIZE_MAX = 16 << 20
+# ZIP counts members in 16 bits.
+MEMBERS_MAX = 60_000
+_NAME_DIGITS = 32
+_NAME_SIZE = _NAME_DIGITS + 4
+
+# APPNOTE.TXT, 4.3.7, 4.3.12 and 4.3.16. The time is 1980-01-01: the same bytes, the same pack.
+_LOCAL = struct.Struct("<4sHHHHHLLLHH")
+_CENTRAL = struct.Struct("<4sHHHHHHLLLHHHHHLL")
+_END = struct.Struct("<4sHHHHLLH")
+LOCAL_SIZE = _LOCAL.size + _NAME_SIZE
+_CENTRAL_SIZE = _CENTRAL.size + _NAME_SIZE
+_VERSION, _DATE = 10, 0x21
+
+
+@dataclass(slots=True)
+class PackContents:
+    """What lies in a sealed pack, member by member: digest, size of the content, size stored.
+
+    Members stand without a gap from the pack's first byte on, each after a header of `LOCAL_SIZE`.
+    """
+
+    sha256: bytes
+    length: int
+    algorithm: str
+    digests: list[bytes] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    stored: list[int] = field(default_factory=list)
+
+
+class Member(NamedTuple):
+    """Where a member of a pack lies: what is at `offset`, `stored` bytes long."""
+
+    key: ContentKey
+    offset: int
+    stored: int
+    size: int
+
+
+class Packed(NamedTuple):
+    """A content as a pack has it: `data` is a member with its header, of which `stored` bytes are
+    the frame and its tail, and `check` is their CRC-32. `size` is that of the content."""
+
+    digest: bytes
+    size: int
+    stored: int
+    check: int
+    data: bytes
+
+
+def packed(key: ContentKey, size: int, frame: bytes) -> Packed:
+    """A content of `size` bytes, of which `frame` is the frame, as it goes into a pack."""
+    tail = member_tail(key)
+    length = len(frame) + len(tail)
+    check = crc32(tail, crc32(frame))
+    header = _LOCAL.pack(b"PK\3\4", _VERSION, 0, 0, 0, _DATE, check, length, length, _NAME_SIZE, 0)
+    data = b"".join((header, _member_name(key.digest), frame, tail))
+    return Packed(key.digest, size, length, check, data)
+
+
+def _member_name(digest: bytes) -> bytes:
+    return digest.hex()[:_NAME_DIGITS].encode() + b".zst"
+
+
+class PackBuilder:
+    """A pack in the making, of contents of one algorithm. Not thread-safe."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+        self._members: list[Packed] = []
+        self._names: set[bytes] = set()
+        # Bytes of the pack if it were sealed now.
+        self.size = _END.size
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def has_room(self, algorithm: str, it: Packed) -> bool:
+        """Whether a content still fits (a first one always does)."""
+        if not self._members:
+            return True
+        return (
+            len(self._members) < MEMBERS_MAX
+            and self.size + it.stored <= PACK_SIZE_MAX
+            and algorithm == self.algorithm
+            # Names are the first half of a digest and must differ.
+            and it.digest[: _NAME_DIGITS // 2] not in self._names
+        )
+
+    def add(self, it: Packed) -> None:
+        """Append a content."""
+        self._members.append(it)
+        self._names.add(it.digest[: _NAME_DIGITS // 2])
+        self.size += len(it.data) + _CENTRAL_SIZE
+
+    def seal(self) -> tuple[PackContents, bytes]:
+        """What is in it, and its bytes. The builder is used up."""
+        members, self._members = self._members, []
+        parts = [it.data for it in members]
+        at = 0
+        for digest, _size, stored, check, data in members:
+            parts.append(
+                _CENTRAL.pack(
+                    b"PK\1\2",
+                    _VERSION,
+                    _VERSION,
+                    0,
+                    0,
+                    0,
+                    _DATE,
+                    check,
+                    stored,
+                    stored,
+                    _NAME_SIZE,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    at,
+                )
+            )
+            parts.append(_member_name(digest))
+            at += len(data)
+        count, central = len(members), len(members) * _CENTRAL_SIZE
+        parts.append(_END.pack(b"PK\5\6", 0, 0, count, count, central, at, 0))
+        pack = b"".join(parts)
+        contents = PackContents(
+            hashlib.sha256(pack).digest(),
+            len(pack),
+            self.algorithm,
+            [it.digest for it in members],
+            [it.size for it in members],
+            [it.stored for it in members],
+        )
+        return contents, pack
+
+
+def read_directory(data: bytes, content_size: Callable[[bytes], int]) -> list[Member]:
+    """The members of a pack by its own central directory and their tails.
+
+    For when no manifest tells. `content_size` is what the head of a frame says. Raises `ValueError`
+    for what is no pack that could have been made here.
+    """
+    end = len(data) - _END.size
+    if end < 0 or data[end : end + 4] != b"PK\5\6":
+        raise ValueError("it does not end as a pack does")
+    count, central_size, start = _END.unpack_from(data, end)[4:7]
+    if not count or central_size != count * _CENTRAL_SIZE or start + central_size != end:
+        raise ValueError("its central directory does not fit")
+    members: list[Member] = []
+    offset = 0
+    for at in range(start, end, _CENTRAL_SIZE):
+        fields = _CENTRAL.unpack_from(data, at)
+        stored = fields[8]
+        # Without a gap: manifests count on it.
+        if fields[0] != b"PK\1\2" or fields[16] != offset:
+            raise ValueError("its central directory does not fit")
+        offset += LOCAL_SIZE
+        frame = data[offset : offset + stored]
+        key = read_member_tail(frame)
+        if key is None or (members and key.algorithm != members[0].key.algorithm):
+            raise ValueError(f"the member at {offset} does not say what it is")
+        members.append(Member(key, offset, stored, content_size(frame)))
+        offset += stored
+    if offset != start:
+        raise ValueError("its central directory does not fit")
+    return members

@@ -1,0 +1,152 @@
+"""Contents that no manifest tells of, found again by what packs and objects say themselves.
+
+That is what remains where manifests were lost: not names and times, but every byte, by its digest.
+A pack is believed when its bytes are those its name says; of an object each part, back from the
+last one, which names the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lifecycle_sync.errors import StorageError, VaultError
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.format import (
+    OBJECTS,
+    PACKS,
+    TAIL_SIZE_MAX,
+    Part,
+    object_name,
+    read_part_tail,
+    stored_digest,
+)
+from lifecycle_sync.vault.frames import content_size_of
+from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.manifest import (
+    ManifestWriter,
+    ObjectLine,
+    ObjectPart,
+    PackLine,
+    object_line,
+    pack_line,
+    split_pack,
+)
+from lifecycle_sync.vault.pack import PackContents, read_directory
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
+
+_PARTS_MAX = 1 << 20
+
+
+def find_lost(vault: Vault) -> int:
+    """Make what is found known by a manifest of its own; how many contents that were.
+
+    Where the vault is only read the index alone knows, which therefore must be a temporary one.
+    """
+    if vault.read_only and vault.index.path:
+        raise VaultError(
+            "is only read, and its index would promise what no manifest does",
+            operation="find lost contents",
+            subject=vault.path,
+            remedy="open it with a temporary index, or to be written to",
+        )
+    vault.refresh()
+    packs = list(_lost_packs(vault))
+    objects = list(_lost_objects(vault))
+    contents: list[PackLine | ObjectLine] = [line for pack in packs for line in split_pack(pack)]
+    contents += objects
+    if not contents:
+        return 0
+    if vault.read_only:
+        vault.index.add_contents(contents)
+    else:
+        header = vault.next_header()
+        writer = ManifestWriter(vault.storage, header)
+        try:
+            for it in contents:
+                writer.line(pack_line(it) if isinstance(it, PackLine) else object_line(it))
+            name = writer.publish()
+        finally:
+            writer.discard()
+        vault.committed(name, writer.length, header, contents)
+    return sum(len(pack.digests) for pack in packs) + len(objects)
+
+
+def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | None]]:
+    """What lies in packs/ or objects/: its name there and its SHA-256, None for a foreign file."""
+    for fan in sorted(storage.names(folder)):
+        names = storage.names(f"{folder}/{fan}") if len(fan) == 2 else []
+        if not names and len(fan) != 2:
+            yield f"{folder}/{fan}", None
+        for name in sorted(names):
+            yield f"{folder}/{fan}/{name}", stored_digest(folder, fan, name)
+
+
+def _lost_packs(vault: Vault) -> Iterator[PackContents]:
+    known = {sha256 for _, sha256, _ in vault.index.packs()}
+    for name, sha256 in stored_files(vault.storage, PACKS):
+        if sha256 is None or sha256 in known:
+            continue
+        try:
+            data = vault.storage.read(name)
+            if hashlib.sha256(data).digest() != sha256:
+                continue
+            members = list(read_directory(data, content_size_of))
+        except (StorageError, ValueError):
+            # `verify` speaks of it.
+            continue
+        yield PackContents(
+            sha256,
+            len(data),
+            members[0].key.algorithm,
+            [member.key.digest for member in members],
+            [member.size for member in members],
+            [member.stored for member in members],
+        )
+
+
+def _lost_objects(vault: Vault) -> Iterator[ObjectLine]:
+    storage = vault.storage
+    for name, sha256 in stored_files(storage, OBJECTS):
+        if sha256 is None:
+            continue
+        size = storage.size(name) or 0
+        tail = read_part_tail(storage.read(name, max(size - TAIL_SIZE_MAX, 0)))
+        if tail is None or tail.key is None or vault.has(key_blob(tail.key)):
+            continue
+        parts: list[ObjectPart] = []
+        end = tail.size
+        current, part = sha256, tail
+        while True:
+            if not _is_whole(storage, current) or not 0 <= part.offset <= end:
+                break
+            stored = storage.size(object_name(current)) or 0
+            parts.append(ObjectPart(current, stored, end - part.offset))
+            if part.number == 0:
+                yield ObjectLine(tail.key, tail.size, tuple(reversed(parts)))
+                break
+            end, current = part.offset, part.previous
+            before = _tail_of(storage, current)
+            if before is None or before.number != part.number - 1 or len(parts) > _PARTS_MAX:
+                break
+            part = before
+
+
+def _tail_of(storage: Storage, sha256: bytes) -> Part | None:
+    size = storage.size(object_name(sha256))
+    if size is None:
+        return None
+    return read_part_tail(storage.read(object_name(sha256), max(size - TAIL_SIZE_MAX, 0)))
+
+
+def _is_whole(storage: Storage, sha256: bytes) -> bool:
+    digest = hashlib.sha256()
+    try:
+        for piece in storage.pieces(object_name(sha256)):
+            digest.update(piece)
+    except StorageError:
+        return False
+    return digest.digest() == sha256

@@ -1,0 +1,331 @@
+"""The face of a vault: opened, asked, read, and written to by a `VaultWriter`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.clock import Clock
+from lifecycle_sync.errors import (
+    NotFoundError,
+    StorageMissingError,
+    VaultCorruptError,
+    VaultError,
+    VaultMissingError,
+)
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.model.event import DirectoryEvent, Event, VersionEvent
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault import opening
+from lifecycle_sync.vault.catalogue import Catalogue
+from lifecycle_sync.vault.format import (
+    UPLOAD_FOLDERS,
+    VaultFormat,
+    VaultKind,
+    object_name,
+    pack_name,
+)
+from lifecycle_sync.vault.frames import (
+    FrameError,
+    key_of,
+    new_hasher,
+    unpack_frame,
+    unpack_stream,
+)
+from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
+from lifecycle_sync.vault.manifest import Header, ObjectLine, PackLine
+from lifecycle_sync.vault.versions import Versions
+from lifecycle_sync.vault.writer import VaultWriter
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.verify import VerifyReport
+
+__all__ = ["Vault", "VaultKind", "VaultWriter"]
+
+
+class Vault:
+    """One open vault. Reading is thread-safe; a context manager. Made with `open`."""
+
+    def __init__(
+        self,
+        path: str,
+        storage: Storage,
+        index: Index,
+        *,
+        it: VaultFormat,
+        clock: Clock,
+        writer: str,
+    ) -> None:
+        self.path = path
+        self.kind = it.kind
+        self.store_id = it.store_id
+        self.read_only = False
+        self.storage = storage
+        self.index = index
+        self.catalogue = Catalogue(storage, index, it.store_id, clock, writer)
+        self._versions = Versions(storage, index)
+        # Of places that were looked at since the last refresh: whether all their files are there.
+        self._whole: dict[int, bool] = {}
+        # What the last question for contents did not find. Whoever asked is about to add it.
+        self._absent: set[bytes] = set()
+        self._mutex = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        kind: VaultKind,
+        *,
+        index_path: str,
+        fs: FileOps,
+        clock: Clock,
+        create: bool = False,
+        read_only: bool = False,
+        store_id: bytes | None = None,
+        writer: str = "",
+    ) -> Vault:
+        """Open the vault in a folder; with `create` make one where there is none.
+
+        `index_path` is a file outside the vault that may be lost (empty: a temporary one).
+        `store_id` is the store that has to be there, where that is known; `writer` is what
+        manifests say of who wrote them (default: the name of this machine). With `read_only`
+        nothing in the vault is changed. Raises `VaultError` and its kinds, each with a remedy, and
+        `StorageFullError`.
+        """
+        path = os.path.abspath(os.fspath(path))
+        storage = opening.open_storage(path, fs, create=create and not read_only)
+        try:
+            found = opening.read_format(storage, path, kind, store_id, write=not read_only)
+            if found is None:
+                if not create or read_only:
+                    raise VaultMissingError(
+                        "is empty: there is no vault in it",
+                        operation="open vault",
+                        subject=path,
+                        remedy="check that its disk is mounted; the first backup makes a new vault",
+                    )
+                found = opening.create(storage, path, kind, store_id or os.urandom(16))
+            if not read_only:
+                opening.sweep(storage, path, UPLOAD_FOLDERS)
+            index = Index(index_path, found.store_id, fs)
+        except BaseException:
+            storage.close()
+            raise
+        writer = writer or socket.gethostname()
+        vault = cls(path, storage, index, it=found, clock=clock, writer=writer)
+        vault.read_only = read_only
+        try:
+            vault.refresh()
+        except BaseException:
+            vault.close()
+            raise
+        return vault
+
+    def close(self) -> None:
+        self.index.close()
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- manifests -------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take up the manifests that others have written since."""
+        self.catalogue.refresh()
+        self._absent = set()
+        with self._mutex:
+            self._whole.clear()
+
+    def manifests(self) -> list[str]:
+        """The names of the readable manifests, in order (sequence, then id).
+
+        A checkpoint, which repeats others, is among them only where one of those is gone.
+        """
+        return self.catalogue.names()
+
+    @property
+    def damaged_manifests(self) -> dict[str, str]:
+        """The manifests that cannot be used, with the reason."""
+        return dict(self.catalogue.damaged)
+
+    def events(self, names: Sequence[str]) -> Iterator[Event]:
+        """The events of those manifests, in order; a checkpoint stands for those it covers.
+
+        Events may come more than once. Raises `VaultCorruptError`.
+        """
+        return self.catalogue.events(names)
+
+    def versions_of(self, file_id: bytes) -> Iterator[VersionEvent]:
+        """The versions of a file, newest first."""
+        return self._versions.of_file(file_id)
+
+    def versions_at(self, repository_id: bytes, path: bytes) -> Iterator[VersionEvent]:
+        """The versions of all files that ever had a path, the highest number first."""
+        return self._versions.at_path(repository_id, path)
+
+    def all_versions(self, repository_id: bytes, under: bytes = b"") -> Iterator[VersionEvent]:
+        """All versions of the files at or below a path of a repository, in order of commit."""
+        return self._versions.all(repository_id, under)
+
+    def directories(self, repository_id: bytes, under: bytes = b"") -> Iterator[DirectoryEvent]:
+        """What is known of the directories at or below a path, in order of commit."""
+        return self._versions.directories(repository_id, under)
+
+    # -- contents --------------------------------------------------------------------------
+
+    def contains(self, keys: Sequence[ContentKey]) -> set[ContentKey]:
+        """Those of the keys whose content a manifest promises and whose files are all there."""
+        blobs = [key_blob(key) for key in keys]
+        places = self.index.places(blobs)
+        self._absent = set(blobs) - places.keys()
+        return {
+            key
+            for key, blob in zip(keys, blobs, strict=True)
+            if blob in places and self._is_whole(places[blob])
+        }
+
+    def has(self, blob: bytes) -> bool:
+        """`contains` for one key, as `key_blob` has it."""
+        if blob in self._absent:
+            return False
+        place = self.index.place_number(blob)
+        return place is not None and self._is_whole(place)
+
+    def _is_whole(self, place: int) -> bool:
+        whole = self._whole.get(place)
+        if whole is None:
+            name_of: Callable[[bytes], str] = pack_name if place > 0 else object_name
+            files = self.index.files_of(place)
+            whole = bool(files) and all(
+                self.storage.size(name_of(sha256)) == length for sha256, length in files
+            )
+            with self._mutex:
+                self._whole[place] = whole
+        return whole
+
+    def read(self, key: ContentKey) -> Iterator[bytes]:
+        """The content in pieces. The last one comes before the whole is known to be right: after
+        it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start."""
+        place = self._place(key)
+        if isinstance(place, PackPlace):
+            return iter([self._member(key, place)])
+        return self._object(key, place)
+
+    def read_small(self, key: ContentKey) -> bytes:
+        """The whole content, checked. Raises `NotFoundError`, `VaultCorruptError`."""
+        place = self._place(key)
+        if isinstance(place, PackPlace):
+            return self._member(key, place)
+        return b"".join(self._object(key, place))
+
+    def _place(self, key: ContentKey) -> Place:
+        place = self.index.place(key)
+        if place is None:
+            raise NotFoundError(
+                "no manifest tells of this content",
+                operation="read from vault",
+                subject=str(key),
+                remedy="`verify` says whether a manifest is damaged",
+            )
+        return place
+
+    def _member(self, key: ContentKey, place: PackPlace) -> bytes:
+        name = pack_name(place.sha256)
+        try:
+            data = self.storage.read(name, place.offset, place.stored)
+            content = unpack_frame(data, place.size)
+        except StorageMissingError as error:
+            raise self._corrupt(key, f"the pack {name} is missing") from error
+        except FrameError as error:
+            raise self._corrupt(key, f"damaged in {name}: {error}") from error
+        if key_of(key.algorithm, content).digest != key.digest:
+            raise self._corrupt(key, f"other bytes than its name says, in {name}")
+        return content
+
+    def _object(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
+        hasher = new_hasher(key.algorithm)
+        for part in place.parts:
+            name = object_name(part.sha256)
+            left = part.size
+            try:
+                for piece in unpack_stream(self.storage.pieces(name)):
+                    left -= len(piece)
+                    if left < 0:
+                        break
+                    hasher.update(piece)
+                    yield piece
+            except StorageMissingError as error:
+                raise self._corrupt(key, f"the part {name} is missing") from error
+            except FrameError as error:
+                raise self._corrupt(key, f"damaged in {name}: {error}") from error
+            if left:
+                raise self._corrupt(key, f"another length than it should have, in {name}")
+        if hasher.digest() != key.digest:
+            raise self._corrupt(key, "other bytes than its name says")
+
+    def _corrupt(self, key: ContentKey, cause: str) -> VaultCorruptError:
+        return VaultCorruptError(
+            cause,
+            operation="read from vault",
+            subject=f"{self.path}: {key}",
+            remedy="another version may be whole; `verify` lists all damage",
+        )
+
+    # -- writing and checking --------------------------------------------------------------
+
+    def writer(self) -> VaultWriter:
+        """A new session of writing; several may write to one vault at once."""
+        if self.read_only:
+            raise VaultError("was opened to be read", operation="write to vault", subject=self.path)
+        return VaultWriter(self, self.storage)
+
+    def next_header(self) -> Header:
+        return self.catalogue.next_header()
+
+    def committed(
+        self, name: str, length: int, header: Header, contents: Sequence[PackLine | ObjectLine]
+    ) -> None:
+        """A writer's commit stands: take it up, and write a checkpoint when one is due."""
+        self.catalogue.committed(name, length, header, contents)
+        self._absent = set()
+        with self._mutex:
+            # What was missing may have been written anew.
+            self._whole = {place: whole for place, whole in self._whole.items() if whole}
+        if self.catalogue.checkpoint_due():
+            self.checkpoint()
+
+    def checkpoint(self) -> str:
+        """Write a manifest that repeats all others, for whoever reads them next; its name."""
+        return self.catalogue.write_checkpoint()
+
+    def verify(
+        self,
+        *,
+        contents: bool,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> VerifyReport:
+        """Look for damage: of the structure, and with `contents` of every byte.
+
+        `progress` is told files and bytes so far. Raises `CancelledError`.
+        """
+        from lifecycle_sync.vault.verify import verify
+
+        return verify(self, contents=contents, progress=progress, cancel=cancel)
+
+    def find_lost(self) -> int:
+        """Take up contents that no manifest tells of, by what packs and objects say themselves;
+        how many. For when `verify` found manifests damaged or missing. With `read_only` the index
+        has to be a temporary one."""
+        from lifecycle_sync.vault.salvage import find_lost
+
+        return find_lost(self)

@@ -1,0 +1,142 @@
+"""Questions about versions: where their lines stand is in the index, the lines in the manifests.
+
+A backup asks none of them, so the manifests' versions are taken up when somebody first asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TypeVar
+
+import msgspec
+
+from lifecycle_sync.errors import VaultCorruptError
+from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.events import decode_event
+from lifecycle_sync.vault.index import Index, VersionRow
+from lifecycle_sync.vault.manifest import ManifestReader, read_frame
+
+_VERSION = b'{"event":"version"'
+_DIRECTORY = b'{"event":"directory"'
+_FRAMES_KEPT = 4
+_E = TypeVar("_E", VersionEvent, DirectoryEvent)
+
+
+class Versions:
+    """The versions and directories of one open vault. Thread-safe."""
+
+    def __init__(self, storage: Storage, index: Index) -> None:
+        self._storage = storage
+        self._index = index
+        self._mutex = threading.Lock()
+        self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+
+    def of_file(self, file_id: bytes) -> Iterator[VersionEvent]:
+        self._catch_up()
+        found = self._at(self._index.versions_of(file_id))
+        yield from _newest_first(it for it in found if it.file_id == file_id)
+
+    def at_path(self, repository_id: bytes, path: bytes) -> Iterator[VersionEvent]:
+        self._catch_up()
+        found = self._at(self._index.versions_at(_path_number(repository_id, path)))
+        wanted = (repository_id, path)
+        yield from _newest_first(it for it in found if (it.repository_id, it.path) == wanted)
+
+    def all(self, repository_id: bytes, under: bytes) -> Iterator[VersionEvent]:
+        yield from self._every("version", VersionEvent, repository_id, under)
+
+    def directories(self, repository_id: bytes, under: bytes) -> Iterator[DirectoryEvent]:
+        yield from self._every("directory", DirectoryEvent, repository_id, under)
+
+    def _every(
+        self, table: str, kind: type[_E], repository_id: bytes, under: bytes
+    ) -> Iterator[_E]:
+        self._catch_up()
+        prefix = under + b"/" if under else b""
+        repository = repository_id.hex().encode()
+        for name in self._index.version_manifests():
+            for frame, offset in self._index.lines_of(table, name):
+                raw = self._line(name, frame, offset)
+                # Most lines of another repository need not be decoded.
+                if repository not in raw:
+                    continue
+                event = decode_event(raw)
+                if (
+                    isinstance(event, kind)
+                    and event.repository_id == repository_id
+                    and (event.path == under or event.path.startswith(prefix))
+                ):
+                    yield event
+
+    def _at(self, places: list[tuple[str, int, int]]) -> Iterator[VersionEvent]:
+        for name, frame, offset in places:
+            event = decode_event(self._line(name, frame, offset))
+            if isinstance(event, VersionEvent):
+                yield event
+
+    def _line(self, name: str, frame: int, offset: int) -> bytes:
+        with self._mutex:
+            text = self._frames.get((name, frame))
+            if text is None:
+                text = self._frames[name, frame] = read_frame(self._storage, name, frame)
+                while len(self._frames) > _FRAMES_KEPT:
+                    self._frames.popitem(last=False)
+        return text[offset : text.find(b"\n", offset)]
+
+    def _catch_up(self) -> None:
+        for name in self._index.without_versions():
+            try:
+                reader = ManifestReader(self._storage, name)
+                directories: list[tuple[int, int]] = []
+                # The rows are made while they are written: a checkpoint may have millions.
+                self._index.add_versions(name, _rows(reader, directories), directories)
+            except VaultCorruptError:
+                # `verify` names it; what the others say is still told.
+                continue
+
+
+class _VersionKeys(msgspec.Struct):
+    file: str
+    path: str
+    version: str
+    repository: str
+    path_bytes: str | None = None
+
+
+_decode_keys = msgspec.json.Decoder(_VersionKeys).decode
+
+
+def _rows(reader: ManifestReader, directories: list[tuple[int, int]]) -> Iterator[VersionRow]:
+    for line in reader.lines():
+        if line.raw.startswith(_VERSION):
+            try:
+                keys = _decode_keys(line.raw)
+                path = keys.path.encode()
+                if keys.path_bytes is not None:
+                    path = msgspec.convert(keys.path_bytes, bytes)
+                yield VersionRow(
+                    bytes.fromhex(keys.version),
+                    bytes.fromhex(keys.file),
+                    _path_number(bytes.fromhex(keys.repository), path),
+                    line.frame,
+                    line.offset,
+                )
+            except ValueError:
+                # Of a newer writer, then.
+                continue
+        elif line.raw.startswith(_DIRECTORY):
+            directories.append((line.frame, line.offset))
+
+
+def _path_number(repository_id: bytes, path: bytes) -> int:
+    """What the index has for a path: 64 bits, so the path itself is compared again."""
+    digest = hashlib.blake2b(repository_id + path, digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _newest_first(events: Iterator[VersionEvent]) -> list[VersionEvent]:
+    return sorted(events, key=lambda it: (it.number, it.at_ns), reverse=True)

@@ -1,0 +1,1 @@
+"""The web door: routers that parse, call `service` and render."""

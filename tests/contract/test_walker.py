@@ -1,0 +1,32 @@
+"""The walk in Python keeps the contract, in blocks of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lifecycle_sync.model.observation import Listing
+from lifecycle_sync.observe import listing as listing_module
+from lifecycle_sync.observe.ignore import IgnoreRules
+from lifecycle_sync.observe.walker import walk
+from lifecycle_sync.testing.walker_contract import WalkerContract, WalkerFaultContract
+from lifecycle_sync.testing.walker_contract_listing import IgnoreContract, ListingContract
+from lifecycle_sync.testing.walker_contract_signature import RacyContract
+
+
+class TestWalk(WalkerContract, WalkerFaultContract):
+    def walk(self, root: bytes, rules: IgnoreRules, **options: Any) -> Iterator[Listing]:
+        return walk(root, rules, **options)
+
+
+class TestWalkInSmallBlocks(ListingContract, IgnoreContract, RacyContract):
+    """Every directory of more than two entries is a large one."""
+
+    def walk(self, root: bytes, rules: IgnoreRules, **options: Any) -> Iterator[Listing]:
+        return walk(root, rules, **options)
+
+    @pytest.fixture(autouse=True)
+    def small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(listing_module, "BLOCK", 2)

@@ -1,0 +1,182 @@
+"""Orders on an estate, each with what comes before it: the workloads of the fault tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.service import acts
+from lifecycle_sync.testing.steps import PlainFileOps
+from tests.support.estate import GOING, Estate, Order
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`prepare` comes before the act and always succeeds; `order` is the act, and may be given
+    again. `converges`: given again after it was cut off, it comes to the same end. `adds`: a file
+    that the act makes may be a new one to the registry. `plain`: on a system without `renameat2`
+    and `syncfs`. What any of them ends on purpose lies in a vault, so nothing may be lost."""
+
+    name: str
+    prepare: Order
+    order: Order
+    converges: bool = True
+    adds: bool = False
+    plain: bool = False
+    # The one whose killed process this one recovers from, and where it was killed: a point as a
+    # part of all points.
+    killed: Workload | None = None
+    killed_at: float = 0.0
+
+    def fs(self) -> FileOps:
+        return PlainFileOps() if self.plain else FileOps()
+
+
+def _two_versions(estate: Estate) -> None:
+    estate.back_up()
+    estate.change("a.txt", b"alpha, changed")
+    estate.change("d/sparse", b"dense now")
+    estate.sync()
+    estate.back_up()
+
+
+def _kept_and_changed(estate: Estate) -> None:
+    estate.back_up()
+    estate.change("a.txt", b"new")
+    estate.change("d/large", b"x" * 1_100_000)
+    estate.sync()
+
+
+def _deleted(estate: Estate) -> None:
+    estate.back_up()
+    estate.delete(*GOING)
+
+
+def _archived(estate: Estate) -> None:
+    estate.archive(*GOING)
+
+
+def _deleted_and_purged(estate: Estate) -> None:
+    _deleted(estate)
+    estate.purge()
+
+
+def _deleted_after_a_replacement(estate: Estate) -> None:
+    """The trash has a file twice: once replaced by an old version, once deleted."""
+    _two_versions(estate)
+    estate.restore(Conflict.REPLACE, 1, b"a.txt", b"d/sparse")
+    estate.delete(b"a.txt", b"d/sparse")
+
+
+def _changed_since(estate: Estate) -> None:
+    _two_versions(estate)
+    estate.change("a.txt", b"alpha, never kept")
+    estate.sync()
+
+
+def _mixed(estate: Estate) -> None:
+    """Some there, some deleted, some archived, some changed."""
+    _two_versions(estate)
+    estate.delete(b"a.txt", b"d/link")
+    estate.archive(b"d/large")
+
+
+def _everything(estate: Estate) -> None:
+    estate.back_up()
+    estate.archive(b"d/large", b"a.txt")
+    estate.delete(b"d/sparse", b"d/e/empty")
+
+
+def _backed_up_in_parts(estate: Estate) -> object:
+    """Several of them are under way at once, so the order of their steps is not always the same."""
+    with patch.object(acts, "_PART_FILES", 2):
+        return estate.back_up()
+
+
+def _purged(estate: Estate) -> object:
+    return estate.purge()
+
+
+_ALL = [
+    Workload("backup-first", lambda it: None, Estate.back_up),
+    Workload("backup-parts", lambda it: None, _backed_up_in_parts),
+    Workload(
+        "backup-changed",
+        _kept_and_changed,
+        Estate.back_up,
+    ),
+    Workload("archive", lambda it: None, lambda it: it.archive(*GOING)),
+    Workload("archive-kept", Estate.back_up, lambda it: it.archive(*GOING)),
+    Workload("delete", lambda it: None, lambda it: it.delete(*GOING)),
+    Workload("delete-kept", Estate.back_up, lambda it: it.delete(*GOING)),
+    Workload("recall", _archived, Estate.recall),
+    Workload("undelete", _deleted, Estate.undelete),
+    Workload("undelete-of-two", _deleted_after_a_replacement, Estate.undelete),
+    Workload("restore-skip", _mixed, lambda it: it.restore(Conflict.SKIP)),
+    Workload("restore-purged", _deleted_and_purged, lambda it: it.restore(Conflict.SKIP)),
+    Workload(
+        "restore-replace",
+        _changed_since,
+        lambda it: it.restore(Conflict.REPLACE, 1, b"a.txt", b"d/sparse"),
+    ),
+    Workload(
+        "restore-after-replacement",
+        _deleted_after_a_replacement,
+        lambda it: it.restore(Conflict.REPLACE, 2, b"a.txt", b"d/sparse"),
+    ),
+    Workload(
+        "restore-keep-both",
+        _changed_since,
+        lambda it: it.restore(Conflict.KEEP_BOTH, 1, b"a.txt", b"d/large"),
+        converges=False,
+        adds=True,
+    ),
+    Workload("purge", _everything, _purged),
+    Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
+    Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
+    Workload(
+        "archive-plain", lambda it: None, lambda it: it.archive(b"a.txt", b"d/link"), plain=True
+    ),
+    Workload(
+        "restore-plain", _deleted_and_purged, lambda it: it.restore(Conflict.SKIP), plain=True
+    ),
+]
+WORKLOADS = {it.name: it for it in _ALL}
+
+
+def _recoveries() -> list[Workload]:
+    """What a dead process leaves of each act, early, in its middle and late, recovered; recovery
+    is itself an order that may be cut off."""
+    return [
+        Workload(
+            f"recovery-of-{name}-{part}",
+            WORKLOADS[name].prepare,
+            lambda estate: (estate.recover(), estate.purge(days=0)),
+            killed=WORKLOADS[name],
+            killed_at=part,
+        )
+        for name in ("archive", "delete", "recall", "undelete", "restore-replace", "purge")
+        for part in (0.45, 0.6, 0.75, 0.9)
+    ]
+
+
+def _scanned(prepare: Order) -> Workload:
+    def changed(estate: Estate) -> None:
+        prepare(estate)
+        # So that no folder is as it was.
+        for folder in ("", "d", "d/e"):
+            estate.house.write(f"{folder}/unseen".lstrip("/"), b"not seen yet")
+
+    return Workload("scan", changed, lambda it: it.house.pass_over(), adds=True)
+
+
+# A scan beside which another process acts, by what that does.
+SCANS = {
+    "delete": _scanned(Estate.back_up),
+    "archive": _scanned(Estate.back_up),
+    "undelete": _scanned(_deleted),
+    "recall": _scanned(_archived),
+}
+RECOVERIES = {it.name: it for it in _recoveries()}

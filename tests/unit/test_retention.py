@@ -1,0 +1,163 @@
+"""Which versions keep rules keep: examples by hand, and everything against a slow oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle_sync.decide.retention import Timed, prunable, retained
+from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
+
+SECOND = 1_000_000_000
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
+
+
+def policy(max_versions: int = 0, **rules: int) -> LifecyclePolicy:
+    return LifecyclePolicy("p", max_versions=max_versions, keep=KeepRules(**rules))
+
+
+def versions(*texts: str) -> list[Timed]:
+    return [Timed(bytes([number]), at(text)) for number, text in enumerate(texts)]
+
+
+def kept(found: Sequence[Timed], *policies: LifecyclePolicy) -> dict[str, tuple[str, ...]]:
+    return {
+        datetime.fromtimestamp(it.version.kept_ns // SECOND, UTC).strftime("%Y-%m-%d %H:%M"): (
+            it.reasons
+        )
+        for it in retained(found, policies)
+        if it.kept
+    }
+
+
+WEEK = versions(
+    "2026-01-01 08:10",
+    "2026-01-01 08:50",
+    "2026-01-02 09:00",
+    "2026-01-04 10:00",
+    "2026-01-05 10:00",
+    "2026-02-01 10:00",
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "days"),
+    [
+        (policy(2), ["2026-02-01 10:00", "2026-01-05 10:00"]),
+        (policy(last=1), ["2026-02-01 10:00"]),
+        (policy(hourly=9), [
+            "2026-02-01 10:00", "2026-01-05 10:00", "2026-01-04 10:00", "2026-01-02 09:00",
+            "2026-01-01 08:50",
+        ]),
+        (policy(daily=2), ["2026-02-01 10:00", "2026-01-05 10:00"]),
+        # The 4th of January 2026 is a Sunday, the last day of the first week; the 5th a Monday.
+        (policy(weekly=9), ["2026-02-01 10:00", "2026-01-05 10:00", "2026-01-04 10:00"]),
+        (policy(monthly=9), ["2026-02-01 10:00", "2026-01-05 10:00"]),
+        (policy(yearly=9), ["2026-02-01 10:00"]),
+        (policy(), []),
+    ],
+)  # fmt: skip
+def test_each_rule_keeps_the_last_version_of_its_periods(rules, days):
+    assert list(kept(WEEK, rules)) == days
+
+
+def test_weeks_at_the_turn_of_a_year_are_whole():
+    # Monday the 29th of December 2025 to Sunday the 4th of January 2026 is one week.
+    found = versions("2025-12-28 12:00", "2025-12-29 12:00", "2026-01-04 12:00")
+    assert list(kept(found, policy(weekly=9))) == ["2026-01-04 12:00", "2025-12-28 12:00"]
+
+
+def test_periods_without_a_version_do_not_count():
+    found = versions("2016-05-05 05:05", "2026-05-05 05:05")
+    assert len(kept(found, policy(daily=2))) == 2
+
+
+def test_all_that_speaks_for_a_version_is_said():
+    assert kept(WEEK, policy(1, daily=1, yearly=3))["2026-02-01 10:00"] == (
+        "version 1 of 1",
+        "daily 1 of 1",
+        "yearly 1 of 3",
+    )
+
+
+def test_what_is_held_stays_whatever_the_rules_say():
+    found = retained(WEEK, [policy(1)], pinned={WEEK[0].version_id}, pinned_reason="suspect")
+    assert found[-1].reasons == ("suspect",)
+    assert WEEK[0].version_id not in prunable(found)
+    assert len(prunable(found)) == 4
+
+
+def test_a_time_that_no_calendar_has_is_no_fault():
+    found = [Timed(b"a", -(2**62) * 5), Timed(b"b", 2**63 * 100)]
+    assert len(retained(found, [policy(yearly=2)])) == 2
+    assert not prunable(retained(found, [policy(yearly=2)]))
+
+
+# -- against an oracle -----------------------------------------------------------------------
+
+FORMATS = {
+    "hourly": "%Y-%m-%d-%H", "daily": "%Y-%m-%d", "weekly": "%G-%V", "monthly": "%Y-%m",
+    "yearly": "%Y",
+}  # fmt: skip
+
+
+def oracle(found: Sequence[Timed], rules: LifecyclePolicy) -> set[bytes]:
+    """As one would do it by hand: sort into boxes, take the newest so many boxes, and the newest
+    of each."""
+    order = sorted(found, key=lambda it: (it.kept_ns, it.version_id))
+    keep: set[bytes] = set()
+    for number in (rules.max_versions, rules.keep.last):
+        keep |= {it.version_id for it in (order[-number:] if number else [])}
+    for name, form in FORMATS.items():
+        boxes: dict[str, Timed] = {}
+        for it in order:
+            boxes[datetime.fromtimestamp(it.kept_ns // SECOND, UTC).strftime(form)] = it
+        newest = sorted(boxes.values(), key=lambda it: (it.kept_ns, it.version_id), reverse=True)
+        keep |= {it.version_id for it in newest[: getattr(rules.keep, name)]}
+    return keep
+
+
+NUMBERS = st.integers(0, 6)
+POLICIES = st.builds(
+    LifecyclePolicy,
+    name=st.just("p"),
+    max_versions=NUMBERS,
+    keep=st.builds(KeepRules, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+)
+# Many within an hour, a week and some years, so that periods are shared and are not.
+STEPS = st.one_of(st.integers(0, 3_600), st.integers(0, 700_000), st.integers(0, 40_000_000))
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[Timed]:
+    moment = at("2019-12-25 00:00")
+    found = []
+    for number, step in enumerate(draw(st.lists(STEPS, max_size=25))):
+        moment += step * SECOND
+        found.append(Timed(number.to_bytes(2, "big"), moment))
+    return draw(st.permutations(found))
+
+
+@given(timelines(), st.lists(POLICIES, min_size=1, max_size=2))
+def test_kept_is_what_the_oracle_keeps(found, policies):
+    verdicts = retained(found, policies)
+    expected = set().union(*(oracle(found, rules) for rules in policies))
+    assert {it.version.version_id for it in verdicts if it.kept} == expected
+    assert [it.version for it in verdicts] == sorted(
+        found, key=lambda it: (it.kept_ns, it.version_id), reverse=True
+    )
+    assert len(prunable(verdicts)) == len(found) - len(expected)
+
+
+@given(timelines(), POLICIES)
+def test_a_rule_more_never_keeps_less(found, rules):
+    alone = {it.version for it in retained(found, [rules]) if it.kept}
+    joined = {it.version for it in retained(found, [rules, policy(3, weekly=2)]) if it.kept}
+    assert alone <= joined
