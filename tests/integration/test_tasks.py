@@ -157,7 +157,6 @@ class Crawler:
                 sa.text("CREATE TABLE crawl_jobs (id INTEGER, status TEXT, updated_at TEXT)")
             )
         self.app = Celery("crawler", broker=broker, backend=broker, set_as_current=False)
-        self.app.conf.broker_transport_options = {"visibility_timeout": 4}
         configure_cleanup(self.app)
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -168,14 +167,14 @@ class Crawler:
                 {"id": number, "status": status},
             )
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    def worker(self, *, visibility: float = 3600) -> subprocess.Popen[bytes]:
         log = (self.base / f"worker-{len(self.workers)}.log").open("wb")
         command = "-m celery -A tests.support.crawler_app worker -Q celery,maintenance -c 1 -l INFO"
         command += f" --without-gossip --without-mingle -n w{len(self.workers)}@%h"
         with log:
             started = subprocess.Popen(
                 [sys.executable, *command.split()],
-                env=self._environment,
+                env={**self._environment, "CRAWLER_VISIBILITY": str(visibility)},
                 cwd=self.base,
                 stdout=log,
                 stderr=log,
@@ -263,6 +262,6 @@ def test_what_a_killed_worker_had_begun_the_next_one_ends(crawler):
     first.wait(30)
     (crawler.base / "slow").unlink()
     assert len(crawler.storage.left()) == 5
-    crawler.worker()
+    crawler.worker(visibility=1)
     assert result.get(timeout=120)["files_deleted"] == 5, crawler.logs()
     assert crawler.storage.left() == set()

@@ -24,8 +24,13 @@ BROKER = os.environ.get("CRAWLER_BROKER", "memory://")
 
 app = Celery("crawler", broker=BROKER)
 app.conf.update(
-    # After this many seconds a task that nobody has acknowledged is delivered again.
-    broker_transport_options={"visibility_timeout": 4},
+    # A worker on Redis delivers again what nobody has acknowledged for so many seconds, and looks
+    # for it this often (but for these two, every 100 seconds).
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("CRAWLER_VISIBILITY", "3600")),
+        "unacked_restore_interval": 0.5,
+        "unacked_restore_throttle": 1,
+    },
     broker_connection_retry_on_startup=True,
     result_backend=BROKER if BROKER.startswith("redis") else None,
     worker_prefetch_multiplier=1,
