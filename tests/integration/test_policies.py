@@ -13,12 +13,12 @@ import pytest
 
 from lifecycle_sync.clock import NS_PER_DAY, FixedClock
 from lifecycle_sync.errors import GuardError, PlanError
-from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.model.file import FileType, LifecycleState
 from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Kept, Plan, Verb
 from lifecycle_sync.model.policy import AgeFrom, LifecyclePolicy, Match
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.applying import apply
-from lifecycle_sync.service.guarding import set_enforcement
+from lifecycle_sync.service.guarding import set_enforcement, waiting
 from lifecycle_sync.service.plan_file import read_plan, write_plan
 from tests.support.house import House
 
@@ -247,6 +247,13 @@ def test_many_deletions_wait_until_a_person_confirms_that_many(tmp_path: Path):
         estate.file(f"{n:02}.txt")
     estate.ready()
     years_later(estate)
+    # There is no copy of them yet, and who knows when somebody confirms.
+    assert set(estate.due().values()) == {Verb.BACKUP}
+    explained = estate.engine.decisions.explain(estate.id("07.txt")).verdict
+    assert explained.verb is Verb.BACKUP
+    (held,) = waiting(estate.engine)
+    assert (held.deletions, len(held.sample)) == (50, 20)
+    assert estate.apply() == {"completed": 50, "skipped": 0, "failed": 0}
     plan = estate.plan()
     assert {action.guard for action in plan.actions} == {"mass"}
     explained = estate.engine.decisions.explain(estate.id("07.txt")).verdict
@@ -257,6 +264,35 @@ def test_many_deletions_wait_until_a_person_confirms_that_many(tmp_path: Path):
     assert {action.guard for action in estate.plan().actions} == {"mass"}
     estate.engine.statements.confirm(estate.repository.repository_id, "mass", '{"deletions":50}')
     assert estate.apply()["completed"] == 50
+    estate.engine.close()
+
+
+def test_what_is_asked_about_a_time_to_come_counts_the_deletions_of_the_day_before_it(
+    tmp_path: Path,
+):
+    estate = Estate(tmp_path)
+    for n in range(60):
+        estate.file(f"{n:02}.txt", age_days=20 if n < 30 else 0)
+    for n in range(40):
+        estate.file(f"{n:02}.bin")
+    mine = LifecyclePolicy(
+        "mine", [FileType.DOCUMENT], auto_delete=True, delete_after_days=FAR,
+        age_from=AgeFrom.MODIFIED, match=Match(),
+    )  # fmt: skip
+    estate.engine.statements.put_policy(mine)
+    estate.ready()
+    estate.later(FAR - 10)
+    trusted(estate)
+    assert estate.apply()["completed"] >= 30
+    # Thirty and thirty would be too many for one day, and these are two.
+    then = estate.clock.now_ns() + 11 * NS_PER_DAY
+    files = [estate.id(f"{n:02}.txt") for n in range(30, 60)]
+    told = [it.verdict for it in estate.engine.decisions.explain_all(files, at_ns=then)]
+    assert {(it.verb, isinstance(it, Action) and it.guard) for it in told} == {(Verb.DELETE, "")}
+    assert told == [estate.engine.decisions.explain(it, at_ns=then).verdict for it in files]
+    estate.later(11)
+    trusted(estate)
+    assert set(estate.due().values()) == {Verb.DELETE}
     estate.engine.close()
 
 

@@ -118,6 +118,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     "unstable": {"flag": FileFlag.UNSTABLE},
     "suspect": {"flag": FileFlag.SUSPECT},
     "atime": {"root": {"atime": False}},
+    "mass": {"root": {"mass": "150 of 1,000 files would be deleted"}},
 }
 FILES: dict[Verb, dict[str, Any]] = {
     Verb.BACKUP: {"age_days": 1, "state": _S.UPLOADED, "last_version_ns": None},
@@ -146,7 +147,7 @@ def test_each_guard_stands_against_the_verbs_of_the_table_and_no_others(name, ve
 
 
 def test_the_table_of_guards_is_tried_whole():
-    assert {*SITUATIONS, "mass"} == set(guards.GUARDED)
+    assert set(SITUATIONS) == set(guards.GUARDED)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,15 @@ def test_when_too_many_are_due_not_one_is_deleted():
     assert root.waits == "150 of 1,000 files (15 %) would be deleted"
 
 
+def test_what_waits_for_a_mass_is_backed_up_meanwhile():
+    bare = [it._replace(state=_S.UPLOADED, last_version_ns=None) for it in many(10)]
+    found = made([*many(150)[10:], *bare], root={"files": 1_000})
+    assert found.roots[0].waits == "150 of 1,000 files (15 %) would be deleted"
+    verbs = [(it.verb, it.guard) for it in found.actions]
+    assert verbs == [(Verb.BACKUP, "")] * 10 + [(Verb.DELETE, "mass")] * 140
+    assert found.actions[0].reason == "never backed up; deleting it waits (mass)"
+
+
 def test_what_waits_for_a_mass_does_not_keep_others_waiting():
     kept = subject(100, file_id=b"a" * 16, path=b"zzz")
     found = made([*many(150), kept], root={"files": 1_000})
@@ -235,7 +245,7 @@ def test_what_waits_for_a_mass_does_not_keep_others_waiting():
 def test_what_is_beyond_the_bound_is_counted_and_judged_with_the_rest():
     found = made(many(150), actions_max=10, root={"files": 1_000})
     assert (len(found.actions), found.more) == (10, 140)
-    assert found.roots[0].guard == "mass"
+    assert (found.roots[0].guard, found.roots[0].deletions) == ("mass", 150)
 
 
 @pytest.mark.parametrize(

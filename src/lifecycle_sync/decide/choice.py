@@ -42,6 +42,9 @@ class Rules:
         if file.explicit is not None and file.explicit in self._by_name:
             return self._by_name[file.explicit]
         for policy, match in self._matching:
+            # The commonest mismatch needs no words here.
+            if policy.file_types and file.file_type not in policy.file_types:
+                continue
             if not mismatch(policy, match, file, now_ns):
                 return policy
         return self._by_type.get(file.file_type) or self._by_name[DEFAULT]

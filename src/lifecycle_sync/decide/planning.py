@@ -30,12 +30,13 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 _TURNS = {Verb.ARCHIVE: "archiving it", Verb.EXPIRE: "its expiry", Verb.DELETE: "deleting it"}
 # Actions of one plan; what is due beyond them is counted, and comes with the next.
 ACTIONS_MAX = 100_000
+MASS = "mass"
 
 
 @dataclass(frozen=True)
 class Root:
     """What deciding needs to know of a root. `guard` and `waits` are what stands against it as a
-    whole, `destructive_guard` and `destructive_waits` against what takes files away."""
+    whole; `mass` says how the guard of that name stands against deletions, empty where not."""
 
     repository_id: bytes
     path: bytes
@@ -43,8 +44,7 @@ class Root:
     scanned: bool = True
     guard: str = ""
     waits: str = ""
-    destructive_guard: str = ""
-    destructive_waits: str = ""
+    mass: str = ""
     files: int = 0
     deleted: int = 0
     confirmed: int = 0
@@ -80,7 +80,7 @@ def judge(file: Subject, situation: Situation) -> Action | Kept:
         # What has to wait, perhaps for years, is not left without a copy meanwhile.
         against, _ = _against(file, policy, Verb.BACKUP, situation)
         if not against:
-            reason = f"{_why_backup(file)}; {_TURNS[verb]} waits ({guard})"
+            reason = f"{_why_backup(file)}; {_TURNS[verb]} {_waits(guard)}"
             verb, due_ns, guard, waits = Verb.BACKUP, backup_ns, "", ""
     return Action(
         verb=verb,
@@ -97,6 +97,15 @@ def judge(file: Subject, situation: Situation) -> Action | Kept:
         guard=guard,
         waits=waits,
     )
+
+
+def _waits(guard: str) -> str:
+    return f"waits ({guard})"
+
+
+def waits_for(action: Action, guard: str) -> bool:
+    """Whether a guard holds what is due: the action itself, or what it is done instead of."""
+    return action.guard == guard or action.reason.endswith(_waits(guard))
 
 
 def decide(file: Subject, rules: Rules, now_ns: int) -> Decided:
@@ -181,7 +190,9 @@ def _against(
         return "atime", "its filesystem does not record when files are read"
     if not root.enforce:
         return "advice", "its root only advises: `lifecycle enforce` lets policies act in it"
-    return root.destructive_guard, root.destructive_waits
+    if root.mass and verb is Verb.DELETE:
+        return MASS, root.mass
+    return "", ""
 
 
 def plan(
@@ -199,34 +210,49 @@ def plan(
     found = 0
     kept: Counter[str] = Counter()
     deletions: Counter[bytes] = Counter()
+    # What is judged once more where its root turns out to have too many deletions.
+    deleted: dict[bytes, Subject] = {}
     for file in files:
         verdict = judge(file, situation)
         if isinstance(verdict, Kept):
             kept[verdict.reason] += 1
             continue
-        if verdict.verb is Verb.DELETE and not verdict.guard:
-            deletions[verdict.repository_id] += 1
         found += 1
         heap = heaps[_heap(verdict)]
         if len(heap) < actions_max:
             heap.append(verdict)
+        if verdict.verb is Verb.DELETE and not verdict.guard:
+            deletions[verdict.repository_id] += 1
+            if len(deleted) < actions_max:
+                deleted[verdict.file_id] = file
     actions = [action for heap in heaps for action in heap][:actions_max]
     roots = []
+    massed: dict[bytes, Root] = {}
     for root in situation.roots.values():
-        verdict_of_root = guards.mass(
-            deletions[root.repository_id], root.deleted, root.files, root.confirmed
-        )
+        mass = guards.mass(deletions[root.repository_id], root.deleted, root.files, root.confirmed)
         guard, waits = root.guard, root.waits
-        if not guard and not verdict_of_root.passed:
-            guard, waits = verdict_of_root.guard, verdict_of_root.reason
+        if not guard and not mass.passed:
+            guard, waits = mass.guard, mass.reason
+            massed[root.repository_id] = replace(root, mass=mass.reason)
         roots.append(
             RootPlan(
-                root.repository_id, root.path, root.enforce, root.files, root.deleted, guard, waits
+                root.repository_id,
+                root.path,
+                root.enforce,
+                root.files,
+                root.deleted,
+                deletions[root.repository_id],
+                guard,
+                waits,
             )
         )
-    waiting = {root.repository_id: root for root in roots if root.guard == "mass"}
-    if waiting:
-        actions = [_waiting(action, waiting.get(action.repository_id)) for action in actions]
+    if massed:
+        # Nothing is done, not even a little of it, until somebody has looked.
+        anew = replace(situation, roots={**situation.roots, **massed})
+        actions = [
+            _anew(action, deleted, anew) if action.repository_id in massed else action
+            for action in actions
+        ]
     actions.sort(key=lambda it: (situation.roots[it.repository_id].path, it.path))
     return Plan(
         registry_id=registry_id,
@@ -249,11 +275,12 @@ def _heap(action: Action) -> int:
     return 1 if action.verb in DESTRUCTIVE else 0
 
 
-def _waiting(action: Action, root: RootPlan | None) -> Action:
-    """Nothing is done, not even a little of it, until somebody has looked."""
-    if root is None or action.guard or action.verb is not Verb.DELETE:
+def _anew(action: Action, deleted: Mapping[bytes, Subject], situation: Situation) -> Action:
+    if action.guard or action.verb is not Verb.DELETE:
         return action
-    return replace(action, guard=root.guard, waits=root.waits)
+    verdict = judge(deleted[action.file_id], situation)
+    assert isinstance(verdict, Action), "it is as due as before"
+    return verdict
 
 
 def _days(days: int) -> str:

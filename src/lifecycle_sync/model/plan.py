@@ -114,13 +114,14 @@ class Kept:
 class RootPlan:
     """What a plan says of one root as a whole. `guard` and `waits` as for an action: they stand
     against every destructive action in it. `files` are known in it, `deleted` were in the last 24
-    hours."""
+    hours, `deletions` are due and held by nothing else."""
 
     repository_id: bytes
     path: bytes
     enforce: bool
     files: int = 0
     deleted: int = 0
+    deletions: int = 0
     guard: str = ""
     waits: str = ""
 

@@ -7,7 +7,7 @@ does not fit is skipped with a reason. Done twice, the second time finds nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from lifecycle_sync.fileops import NotRegularFileError
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import FileFlag, Kind, LifecycleState
 from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Plan, Verb
-from lifecycle_sync.model.policy import AgeFrom
+from lifecycle_sync.model.policy import AgeFrom, LifecyclePolicy
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service.act_orders import How, RootOutcome
 from lifecycle_sync.service.act_report import DONE_ALREADY, Report
@@ -40,15 +40,17 @@ _BECOMES = {
 }
 
 
-def check(engine: Engine, plan: Plan) -> None:
-    """Raises `PlanError` for a plan that is not of this registry, or not of its rules now."""
+def check(engine: Engine, plan: Plan) -> dict[str, LifecyclePolicy]:
+    """The rules that a plan follows from, by name. Raises `PlanError` for a plan that is not of
+    this registry, or not of its rules now."""
     if plan.registry_id != engine.registry.registry_id:
         raise PlanError(
             "was made by another registry",
             operation="apply plan",
             remedy="make the plan anew with this one",
         )
-    if plan.policies_hash != hash_of(engine.registry.policies()):
+    policies = engine.registry.policies()
+    if plan.policies_hash != hash_of(policies):
         raise PlanError(
             "was made by other rules: a policy changed since",
             operation="apply plan",
@@ -60,11 +62,12 @@ def check(engine: Engine, plan: Plan) -> None:
             operation="apply plan",
             remedy="make one without --at, or wait",
         )
+    return {policy.name: policy for policy in policies}
 
 
 def apply(engine: Engine, plan: Plan, how: How) -> list[RootOutcome]:
     """Do what a plan says, root by root, or less. Raises `PlanError`, `CancelledError`."""
-    check(engine, plan)
+    policies = check(engine, plan)
     engine.vaults.check_places()
     outcomes = []
     for repository_id, actions in groupby(plan.actions, key=lambda it: it.repository_id):
@@ -74,7 +77,8 @@ def apply(engine: Engine, plan: Plan, how: How) -> list[RootOutcome]:
         total = Report("apply")
         error: LifecycleError | None = None
         try:
-            _apply_in_root(engine, repository, list(actions), how, total)
+            tasks = _tasks(actions, policies)
+            _apply_in_root(engine, repository, tasks, how, total)
         except CancelledError:
             raise
         except LifecycleError as failure:
@@ -83,25 +87,42 @@ def apply(engine: Engine, plan: Plan, how: How) -> list[RootOutcome]:
     return outcomes
 
 
-def _apply_in_root(
-    engine: Engine, repository: Repository, actions: Sequence[Action], how: How, total: Report
-) -> None:
-    # What is kept comes first, and what goes last.
+class _Task(NamedTuple):
+    """Actions of one kind, for one reason."""
+
+    verb: Verb
+    policy: LifecyclePolicy
+    reason: str
+    actions: list[Action]
+
+
+def _tasks(actions: Iterable[Action], policies: Mapping[str, LifecyclePolicy]) -> list[_Task]:
+    """What may be done, in its order: what is kept comes first, and what goes last."""
     order = {Verb.BACKUP: 0, Verb.EXPIRE: 1, Verb.ARCHIVE: 2, Verb.DELETE: 3}
     allowed = [action for action in actions if not action.guard]
     allowed.sort(key=lambda it: (order[it.verb], it.policy_name, it.reason))
-    barred = _barred(engine, repository, allowed)
-    for task, group in groupby(allowed, key=lambda it: _Task(it.verb, it.policy_name, it.reason)):
-        todo = list(group)
-        for start in range(0, len(todo), _BATCH):
+    return [
+        _Task(verb, policies[name], reason, list(group))
+        for (verb, name, reason), group in groupby(
+            allowed, key=lambda it: (it.verb, it.policy_name, it.reason)
+        )
+    ]
+
+
+def _apply_in_root(
+    engine: Engine, repository: Repository, tasks: Sequence[_Task], how: How, total: Report
+) -> None:
+    barred = _barred(engine, repository, [it for task in tasks for it in task.actions])
+    for task in tasks:
+        for start in range(0, len(task.actions), _BATCH):
             how.cancel.check()
-            batch = todo[start : start + _BATCH]
+            batch = task._replace(actions=task.actions[start : start + _BATCH])
             if task.verb in barred:
                 why = barred[task.verb]
-                total.add([Done(it.file_id, it.path, SKIPPED, why, it.size) for it in batch])
+                total.add([_skipped(it, why) for it in batch.actions])
                 continue
-            files = list(_still(engine, repository, task.verb, batch, total))
-            total.join(_act(engine, repository, task, files, how))
+            files = list(_still(engine, repository, batch, total))
+            total.join(_act(engine, repository, batch, files, how))
             if total.failed >= engine.settings.max_errors:
                 raise GuardError(
                     f"{total.failed:,} files failed: the rest is left for the next run",
@@ -110,6 +131,10 @@ def _apply_in_root(
                     subject=repository.path,
                     remedy="see the journal for what is wrong (`lifecycle history FILE`)",
                 )
+
+
+def _skipped(action: Action, reason: str) -> Done:
+    return Done(action.file_id, action.path, SKIPPED, reason, action.size)
 
 
 def _barred(
@@ -131,21 +156,17 @@ def _barred(
     return engine.decisions.barred(repository, deletions)
 
 
-class _Task(NamedTuple):
-    """Actions of one kind, for one reason."""
-
-    verb: Verb
-    policy: str
-    reason: str
-
-
 def _act(
-    engine: Engine, repository: Repository, task: _Task, files: Sequence[ActFile], how: How
+    engine: Engine,
+    repository: Repository,
+    task: _Task,
+    files: Sequence[ActFile],
+    how: How,
 ) -> Report:
     verb = task.verb
     if not files:
         return Report(verb.value)
-    acts, why = engine.acts, f"policy {task.policy}: {task.reason}"
+    acts, why = engine.acts, f"policy {task.policy.name}: {task.reason}"
     progress, cancel = how.progress, how.cancel
     match verb:
         case Verb.BACKUP:
@@ -155,7 +176,7 @@ def _act(
         case Verb.EXPIRE:
             return acts.expire(repository, files, reason=why, progress=progress, cancel=cancel)
         case Verb.DELETE:
-            grace_ns = engine.statements.policy(task.policy).grace_days * NS_PER_DAY
+            grace_ns = task.policy.grace_days * NS_PER_DAY
             return acts.delete(
                 repository,
                 files,
@@ -169,26 +190,30 @@ def _act(
 def _still(
     engine: Engine,
     repository: Repository,
-    verb: Verb,
-    actions: Sequence[Action],
+    task: _Task,
     total: Report,
 ) -> Iterator[ActFile]:
     """The files that still are what the plan expects; why the others are left goes to `total`."""
-    known = engine.registry.act_files([action.file_id for action in actions])
+    known = engine.registry.act_files([action.file_id for action in task.actions])
     with Descent(engine.fs, repository.path) as descent:
-        for action in actions:
+        for action in task.actions:
             file = known.get(action.file_id)
-            reason = _against(engine, descent, verb, action, file)
+            reason = _against(engine, descent, task, action, file)
             if reason or file is None:
-                total.add([Done(action.file_id, action.path, SKIPPED, reason, action.size)])
+                total.add([_skipped(action, reason)])
             else:
                 yield file
 
 
 def _against(
-    engine: Engine, descent: Descent, verb: Verb, action: Action, file: ActFile | None
+    engine: Engine,
+    descent: Descent,
+    task: _Task,
+    action: Action,
+    file: ActFile | None,
 ) -> str:
     """Why a file is left as it is at the moment of use; empty where nothing speaks against it."""
+    verb = task.verb
     if file is not None and file.state is _BECOMES[verb] and file.state is not action.state:
         # By an earlier run of the same plan, most likely.
         return DONE_ALREADY
@@ -206,7 +231,7 @@ def _against(
     if young:
         return young
     if verb in DESTRUCTIVE:
-        read_since = _read_since(engine, descent, verb, action)
+        read_since = _read_since(engine, descent, task, action)
         if read_since:
             return read_since
     if verb in DESTRUCTIVE and verb is not Verb.EXPIRE and file.kind is Kind.REGULAR:
@@ -214,10 +239,10 @@ def _against(
     return ""
 
 
-def _read_since(engine: Engine, descent: Descent, verb: Verb, action: Action) -> str:
+def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -> str:
     """Where age counts from the last reading: whether the file was read after it was looked at. A
     reading changes nothing that a scan compares, so the record may be older than the last one."""
-    policy = engine.statements.policy(action.policy_name)
+    policy = task.policy
     if policy.age_from is not AgeFrom.ACCESSED:
         return ""
     folder, _, name = action.path.rpartition(b"/")
@@ -230,7 +255,7 @@ def _read_since(engine: Engine, descent: Descent, verb: Verb, action: Action) ->
         Verb.ARCHIVE: policy.archive_after_days,
         Verb.EXPIRE: policy.retention_days,
         Verb.DELETE: max(policy.delete_after_days, policy.retention_days),
-    }[verb]
+    }[task.verb]
     return "it was read since, and is not old enough" if age_ns < days * NS_PER_DAY else ""
 
 

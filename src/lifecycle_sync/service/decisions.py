@@ -23,7 +23,15 @@ from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.choice import Considered, Rules
 from lifecycle_sync.decide.dates import Dates, dates_of
-from lifecycle_sync.decide.planning import ACTIONS_MAX, Root, Situation, decide, judge, plan
+from lifecycle_sync.decide.planning import (
+    ACTIONS_MAX,
+    MASS,
+    Root,
+    Situation,
+    decide,
+    judge,
+    plan,
+)
 from lifecycle_sync.model.file import Tracking
 from lifecycle_sync.model.hold import Hold, Switch
 from lifecycle_sync.model.operation import RunStatus
@@ -42,7 +50,6 @@ _NEXT = 10
 CLOCK = "clock"
 # When a person last said that the time is right.
 _TRUSTED = "clock-trusted"
-MASS = "mass"
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class Decisions:
         at_ns = now_ns if at_ns is None else at_ns
         policies = self._registry.policies()
         held: dict[bytes, str] = {}
-        roots = self._facts(repositories, now_ns)
+        roots = self._facts(repositories, now_ns, at_ns)
         situation = Situation(
             Rules(policies),
             roots,
@@ -171,29 +178,32 @@ class Decisions:
 
     # -- roots -----------------------------------------------------------------------------
 
-    def _facts(self, repositories: Sequence[Repository] | None, now_ns: int) -> dict[bytes, Root]:
+    def _facts(
+        self, repositories: Sequence[Repository] | None, now_ns: int, at_ns: int
+    ) -> dict[bytes, Root]:
         chosen = self._registry.repositories() if repositories is None else repositories
-        return {it.repository_id: self._fact(it, now_ns) for it in chosen}
+        return {it.repository_id: self._fact(it, now_ns, at_ns) for it in chosen}
 
     def barred(self, repository: Repository, deletions: int) -> dict[Verb, str]:
         """What may not be done in a root now, and why, by the guards that may have come up since a
         plan was made; `deletions` are to be done."""
-        root = self._fact(repository, self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        root = self._fact(repository, now_ns, now_ns)
         clock = self.clock_reason()
         why = ""
         if clock:
             why = f"clock: {clock}"
         elif not root.enforce:
             why = "advice: its root only advises"
-        elif root.destructive_guard:
-            why = f"{root.destructive_guard}: {root.destructive_waits}"
         barred = dict.fromkeys(DESTRUCTIVE, why) if why else {}
         mass = guards.mass(deletions, root.deleted, root.files, root.confirmed)
         if not mass.passed:
             barred.setdefault(Verb.DELETE, f"{mass.guard}: {mass.reason}")
         return barred
 
-    def _fact(self, repository: Repository, now_ns: int) -> Root:
+    def _fact(self, repository: Repository, now_ns: int, at_ns: int) -> Root:
+        """What is so now; what the *mass* guard counts of the day before, by the time that is asked
+        about."""
         repository = self._registry.repository(repository.repository_id) or repository
         verdict, _identity = self._roots.look(repository)
         guard, waits = (verdict.guard, verdict.reason) if not verdict.passed else ("", "")
@@ -208,8 +218,8 @@ class Decisions:
             guard=guard,
             waits=waits,
             files=self._files(repository.repository_id, now_ns),
-            deleted=self._registry.deleted_since(repository.repository_id, now_ns - NS_PER_DAY),
-            confirmed=self._confirmed(repository.repository_id, now_ns),
+            deleted=self._registry.deleted_since(repository.repository_id, at_ns - NS_PER_DAY),
+            confirmed=self._confirmed(repository.repository_id, at_ns),
             atime=self._roots.keeps_atime(repository),
         )
 
@@ -223,12 +233,12 @@ class Decisions:
                 break
         return max(counted - self._registry.deleted_since(repository_id, since_ns), 0)
 
-    def _confirmed(self, repository_id: bytes, now_ns: int) -> int:
-        """How many deletions of one day a person has agreed to in the last one."""
+    def _confirmed(self, repository_id: bytes, at_ns: int) -> int:
+        """How many deletions of one day a person has agreed to in the last one before a time."""
         counts = [
             int(json.loads(it.evidence).get("deletions", 0))
             for it in self._registry.confirmations(repository_id)
-            if it.guard == MASS and now_ns - NS_PER_DAY <= it.at_ns <= now_ns
+            if it.guard == MASS and at_ns - NS_PER_DAY <= it.at_ns <= at_ns
         ]
         return max(counts, default=0)
 
@@ -283,44 +293,67 @@ class Decisions:
 
     def explain(self, file_id: bytes, *, at_ns: int | None = None) -> Explanation:
         """Why what happens to a file happens. Raises `KeyError` for one that is not known."""
+        return next(self.explain_all([file_id], at_ns=at_ns))
+
+    def explain_all(
+        self, file_ids: Sequence[bytes], *, at_ns: int | None = None
+    ) -> Iterator[Explanation]:
+        """The same for many files, in their order; what concerns them all is read once. Raises
+        `KeyError`."""
         now_ns = self._clock.now_ns()
         at_ns = now_ns if at_ns is None else at_ns
-        file = self._registry.subjects([file_id])[file_id]
-        repository = self._registry.repository(file.repository_id)
-        assert repository is not None, "a record has its repository"
-        root = self._fact(repository, now_ns)
-        rules = Rules(self._registry.policies())
+        roots: dict[bytes, Root] = {}
+        counted: set[bytes] = set()
+        held: dict[bytes, str] = {}
         situation = Situation(
-            rules,
-            {file.repository_id: root},
+            Rules(self._registry.policies()),
+            roots,
             at_ns,
-            self._registry.held([file_id], at_ns),
+            held,
             paused=self._paused(),
             clock=self.clock_reason(),
             min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
         )
-        verdict = judge(file, situation)
-        if isinstance(verdict, Action) and verdict.verb is Verb.DELETE and not verdict.guard:
-            verdict = self._with_all_others(repository, verdict, at_ns)
-        policy = rules.choose(file, at_ns)
-        return Explanation(
-            file=file,
-            considered=tuple(rules.consider(file, at_ns)),
-            policy=policy,
-            dates=dates_of(file, policy),
-            verdict=verdict,
-            coming=_coming(file, verdict, situation),
-            holds=tuple(self._registry.holds(file_id, now_ns)),
-            root=root,
-        )
+        for start in range(0, len(file_ids), _PAGE):
+            page = file_ids[start : start + _PAGE]
+            subjects = self._registry.subjects(page)
+            held.clear()
+            held.update(self._registry.held(page, at_ns))
+            held_now = held if at_ns == now_ns else self._registry.held(page, now_ns)
+            for file_id in page:
+                file = subjects[file_id]
+                root_id = file.repository_id
+                if root_id not in roots:
+                    repository = self._registry.repository(root_id)
+                    assert repository is not None, "a record has its repository"
+                    roots[root_id] = self._fact(repository, now_ns, at_ns)
+                verdict = judge(file, situation)
+                deleted = verdict.verb is Verb.DELETE and not verdict.guard
+                if deleted and root_id not in counted:
+                    # It may have to wait because so many others are due with it.
+                    counted.add(root_id)
+                    roots[root_id] = replace(roots[root_id], mass=self._mass(root_id, at_ns))
+                    verdict = judge(file, situation)
+                policy = situation.rules.choose(file, at_ns)
+                yield Explanation(
+                    file=file,
+                    considered=tuple(situation.rules.consider(file, at_ns)),
+                    policy=policy,
+                    dates=dates_of(file, policy),
+                    verdict=verdict,
+                    coming=_coming(file, verdict, situation),
+                    holds=tuple(self._registry.holds(file_id, now_ns))
+                    if file_id in held_now
+                    else (),
+                    root=roots[root_id],
+                )
 
-    def _with_all_others(self, repository: Repository, action: Action, at_ns: int) -> Action:
-        """A deletion may have to wait because so many others are due with it."""
-        made = self.plan([repository], at_ns=at_ns)
-        (root,) = made.roots
-        if root.guard == MASS:
-            return replace(action, guard=root.guard, waits=root.waits)
-        return action
+    def _mass(self, repository_id: bytes, at_ns: int) -> str:
+        """How *mass* stands against the deletions that are due in a root; empty where not."""
+        repository = self._registry.repository(repository_id)
+        assert repository is not None, "a record has its repository"
+        (root,) = self.plan([repository], at_ns=at_ns, actions_max=0).roots
+        return root.waits if root.guard == MASS else ""
 
 
 def _coming(file: Subject, verdict: Action | Kept, situation: Situation) -> Action | None:

@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lifecycle_sync.decide.planning import MASS, waits_for
 from lifecycle_sync.errors import NotFoundError
 from lifecycle_sync.model.hold import Hold, normal
 from lifecycle_sync.model.ids import first_id, from_text
 from lifecycle_sync.model.operation import Operation
-from lifecycle_sync.model.plan import Verb
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.report.records import below
-from lifecycle_sync.service.decisions import MASS
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.roots import absolute_path
 
@@ -53,14 +52,12 @@ def waiting(engine: Engine, roots: Sequence[Repository] | None = None) -> list[W
         mine = [
             action
             for action in plan.actions
-            if action.repository_id == root.repository_id
-            and action.verb is Verb.DELETE
-            and action.guard == MASS
+            if action.repository_id == root.repository_id and waits_for(action, MASS)
         ]
         repository = engine.registry.repository(root.repository_id)
         assert repository is not None, "the plan is of it"
         sample = tuple(below(root.path, action.path) for action in mine[:_SAMPLE])
-        found.append(Waiting(repository, root.waits, len(mine), sample))
+        found.append(Waiting(repository, root.waits, root.deletions, sample))
     return found
 
 

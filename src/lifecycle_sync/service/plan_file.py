@@ -103,6 +103,7 @@ def _plan_of(document: Mapping[str, Any]) -> Plan:
                 root["enforce"],
                 root["files"],
                 root["deleted"],
+                root["deletions"],
                 root["guard"],
                 root["waits"],
             )
@@ -146,6 +147,7 @@ def _root_fields(root: RootPlan) -> dict[str, Any]:
         "enforce": root.enforce,
         "files": root.files,
         "deleted": root.deleted,
+        "deletions": root.deletions,
         "guard": root.guard,
         "waits": root.waits,
     }
