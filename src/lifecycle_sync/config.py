@@ -21,6 +21,7 @@ from lifecycle_sync.config_files import ConfigFile, read_file
 from lifecycle_sync.config_values import (
     HIDDEN,
     Algorithm,
+    Conflicts,
     Count,
     Database,
     Flag,
@@ -70,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy_enforcement_interval: Seconds = 1800
     min_age_seconds: Wait = 120
     max_errors: Count = 10
+    conflict_strategy: Conflicts = "disk"
     moonshot_api_base: Url = "https://api.moonshot.cn"
     moonshot_api_key: Secret = None
     roots: Folders = ()

@@ -119,6 +119,10 @@ Threads = Annotated[
     Rule("write a whole number from 1 to 256, or leave it out for one a core"),
 ]
 Algorithm = Annotated[Literal["sha256", "blake3"], Rule("write sha256 or blake3")]
+Conflicts = Annotated[
+    Literal["disk", "registry", "newest", "keep_both"],
+    Rule("write disk, registry, newest or keep_both"),
+]
 Url = Annotated[str, Rule("write it like https://api.moonshot.cn", _clean_url)]
 Secret = Annotated[str | None, Rule("write the key alone, or leave it out", _clean_key, True)]
 

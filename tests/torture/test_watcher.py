@@ -16,7 +16,10 @@ import pytest
 
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.watch_health import WatchMode
+from lifecycle_sync.service.watch_keeper import FollowOptions
+from lifecycle_sync.service.watching import Watching
 from tests.support import oracle
 from tests.support.watched import PATIENCE_SECONDS, Watched, until
 
@@ -283,6 +286,28 @@ def test_a_write_through_one_hard_link_is_seen_at_the_others(watched):
         os.chmod(watched.path("a/file"), 0o600)
         watched.assert_equal()
         watched.remove("b/link")
+        watched.assert_equal()
+
+
+def test_a_name_that_goes_before_the_first_look_has_come_to_it_leaves_the_others_right(watched):
+    watched.write("a/file", b"one")
+    for number in range(100):
+        watched.write(f"b/{number}/file")
+    os.mkdir(watched.path("z"))
+    os.link(watched.path("a/file"), watched.path("z/link"))
+    watched.add()
+
+    class Remover(NoProgress):
+        def advance(self, files: int, bytes_: int) -> None:
+            # After the first folders, of which `a` is one and `z` is none.
+            if os.path.exists(watched.path("z/link")):
+                watched.remove("z/link")
+
+    with Watching(watched.engine, FollowOptions(debounce_seconds=0.05)) as watching:
+        watched.watching = watching
+        report = watching.follow(watched.repository, progress=Remover())
+        assert report is not None and report.counts.link_folders == {b"a"}
+        until(lambda: oracle.records(watched.engine)[b"a/file"].nlink == 1)
         watched.assert_equal()
 
 

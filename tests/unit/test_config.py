@@ -81,6 +81,7 @@ def test_an_empty_file_means_the_documented_defaults_beside_it(tmp_path):
         "policy_enforcement_interval": 1800,
         "min_age_seconds": 120,
         "max_errors": 10,
+        "conflict_strategy": "disk",
         "moonshot_api_base": "https://api.moonshot.cn",
         "moonshot_api_key": None,
         "roots": (),

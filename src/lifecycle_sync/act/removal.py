@@ -23,9 +23,10 @@ from lifecycle_sync.act.keeping import (
 from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, intend, note, tell
 from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.model.act import PURGED, ActFile, ActOutcome, RecordChange
-from lifecycle_sync.model.event import StateEvent
+from lifecycle_sync.model.event import StateEvent, VersionEvent
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.ids import to_text
+from lifecycle_sync.model.observation import Fingerprint
 from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry, TrashReason
 from lifecycle_sync.vault.frames import new_hasher
 from lifecycle_sync.vault.vault import Vault
@@ -154,6 +155,33 @@ def archive(site: Site, files: list[ActFile], *, grace_ns: int, reason: str = ""
     if told:
         manifests.append((vault.store_id, told))
     return results.finish(site, manifests)
+
+
+def put_away(
+    site: Site, files: Sequence[tuple[ActFile, VersionEvent]], *, grace_ns: int, reason: str = ""
+) -> list[Done]:
+    """Move files that lie at the place of archived ones into the trash, for the grace: these count
+    as archived again, in the version that the archive has of each. Killed between, recovery puts
+    the file back: it finds no copy of it."""
+    vault = site.vaults.archive()
+    versions = {file.file_id: version for file, version in files}
+    ordered = intend(site, "archive", [file for file, _ in files], unless_held=True)
+    results = Results(ordered.refused)
+    taken = _take(site, ordered.files, results, grace_ns=grace_ns, why=TrashReason.REPLACE)
+    told = _tell_archived(site, vault, taken, reason)
+    details = note(reason=reason, trash=taken.batch, until_ns=site.now_ns() + grace_ns)
+    for operation_id, file in taken:
+        key, was = versions[file.file_id].content, versions[file.file_id].metadata
+        change = RecordChange(
+            file.file_id,
+            state=_ARCHIVED,
+            fingerprint=Fingerprint(was.kind, was.size, was.mtime_ns, 0, 0),
+            checksum=key.digest if key else None,
+            algorithm=key.algorithm if key else site.algorithm,
+            archive_path=content_place(vault, key),
+        )
+        results.add(file, ActOutcome(operation_id, COMPLETED, details, change))
+    return results.finish(site, [(vault.store_id, told)] if told else [])
 
 
 def _as_kept(item: Kept) -> ActFile:

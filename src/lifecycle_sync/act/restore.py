@@ -38,6 +38,7 @@ class Conflict(StrEnum):
 
     SKIP = "skip"
     REPLACE = "replace"  # what stands there goes into the trash
+    NEWEST = "newest"  # as REPLACE where what stands there is older, else as SKIP
     KEEP_BOTH = "keep-both"  # the restored file gets another name
 
 
@@ -92,7 +93,7 @@ class Restorer:
     """Restores versions below one target directory. A context manager.
 
     Raises on entry `OfflineError` for a target that is not there, `BusyError`, `LifecycleError`.
-    `displace` is what `Conflict.REPLACE` uses. `owner`: give files to their owner and group.
+    `displace` is what REPLACE and NEWEST use. `owner`: give files to their owner and group.
     """
 
     def __init__(
@@ -184,14 +185,29 @@ class Restorer:
             return Restored(wanted, FAILED, "its path leaves the target; refused")
         if parts[0] == PRIVATE_DIRECTORY:
             return Restored(wanted, FAILED, "its path is lifecycle's own; refused")
-        if self._conflict is not Conflict.SKIP:
+        if self._conflict not in (Conflict.SKIP, Conflict.NEWEST):
             return None
         folder, _, name = wanted.to.rpartition(b"/")
         if folder != self._folder:
             self._look_into(folder)
-        if name not in self._there:
+        reason = self._stays(wanted) if name in self._there else None
+        return Restored(wanted, SKIPPED, reason, wanted.to) if reason else None
+
+    def _stays(self, wanted: Wanted) -> str | None:
+        """Why what stands at the place of a file is left there; None where it is to give way."""
+        if self._conflict is Conflict.SKIP:
+            return "something is there already"
+        if self._conflict is Conflict.REPLACE:
             return None
-        return Restored(wanted, SKIPPED, "something is there already", wanted.to)
+        folder, _, name = wanted.to.rpartition(b"/")
+        try:
+            found = self._fs.stat(name, dir_fd=self._descent.open(folder), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+        older = found.st_mtime_ns < wanted.version.metadata.mtime_ns
+        return None if older else "what is there is newer"
 
     def _look_into(self, folder: bytes) -> None:
         """What stands in a folder now; what comes later is noticed when a file gets its place."""
@@ -258,15 +274,14 @@ class Restorer:
                 self._put(item, chosen, dir_fd)
                 break
             except FileExistsError:
-                if self._conflict is Conflict.SKIP:
-                    self._discard(item)
-                    return Restored(wanted, SKIPPED, "something is there already", wanted.to)
                 if self._conflict is Conflict.KEEP_BOTH:
                     number += 1
                     chosen = beside(name, number)
                     continue
-                assert self._displace is not None, "to replace takes a trash"
-                reason = self._displace.take(wanted.to)
+                reason = self._stays(wanted)
+                if reason is None:
+                    assert self._displace is not None, "to replace takes a trash"
+                    reason = self._displace.take(wanted.to)
                 room_made = reason is None
                 dir_fd = self._descent.open(folder)
                 if reason is not None:
@@ -353,6 +368,18 @@ def _link_key(
     if it.nlink < 2 or it.kind is not Kind.REGULAR:
         return None
     return it.inode, content, it.mtime_ns
+
+
+def stands(path: bytes, mtime_ns: int, conflict: Conflict) -> bool:
+    """Whether something at a place would keep a file of `mtime_ns` from coming back to it; for
+    looks ahead."""
+    if conflict not in (Conflict.SKIP, Conflict.NEWEST):
+        return False
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return conflict is Conflict.SKIP or found.st_mtime_ns >= mtime_ns
 
 
 def beside(name: bytes, number: int) -> bytes:

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import os
 import stat as stat_module
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from lifecycle_sync.act.fingerprints import fingerprint_of
-from lifecycle_sync.act.restore import Restored, Restorer, Wanted
+from lifecycle_sync.act.restore import Conflict, Restored, Restorer, Wanted, beside
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done, Results, Site, intend, note, tell
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.model.act import DONE_WORDS, ActFile, ActOutcome, Attributes, RecordChange
 from lifecycle_sync.model.event import StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.ids import to_text
-from lifecycle_sync.model.trash import TrashBatch, TrashEntry, TrashReason
+from lifecycle_sync.model.trash import (
+    PLACE_TAKEN,
+    TrashBatch,
+    TrashEntry,
+    TrashOutcome,
+    TrashReason,
+)
 from lifecycle_sync.vault.vault import Vault
 
 _UPLOADED = LifecycleState.UPLOADED
+# Takes away what stands at a path; the reason where it stays.
+MakeRoom = Callable[[bytes], str | None]
 
 
 class Back(NamedTuple):
@@ -110,17 +119,27 @@ def _change(back: Back, item: Restored, *, at_its_place: bool) -> RecordChange |
 
 
 def undelete(
-    site: Site, wanted: Sequence[tuple[ActFile, TrashBatch, TrashEntry]], *, to: bytes | None = None
+    site: Site,
+    wanted: Sequence[tuple[ActFile, TrashBatch, TrashEntry]],
+    *,
+    to: bytes | None = None,
+    conflict: Conflict = Conflict.SKIP,
+    make_room: MakeRoom | None = None,
 ) -> list[Done]:
-    """Give files back out of the trash, to their place or (one file) to another path."""
+    """Give files back out of the trash, to their place or (one file) to another path.
+
+    `conflict` says what to do where something stands there; `make_room` takes that away, or says
+    why it stays.
+    """
     by_file = {file.file_id: (batch, entry) for file, batch, entry in wanted}
+    places = _places(site, by_file, to, conflict)
     ordered = intend(
         site,
         "undelete",
         [file for file, _, _ in wanted],
         unless_held=False,
         details=lambda file: {
-            "to": os.fsdecode(to or by_file[file.file_id][1].path),
+            "to": os.fsdecode(places[file.file_id]),
             "trash": to_text(by_file[file.file_id][0].batch_id),
         },
     )
@@ -128,10 +147,15 @@ def undelete(
     back: list[tuple[bytes, ActFile, bytes]] = []
     for operation_id, file in ordered.files:
         batch, entry = by_file[file.file_id]
-        outcome = site.trash.put_back(batch, entry, to=to)
+        path = places[file.file_id]
+        outcome = site.trash.put_back(batch, entry, to=path)
+        if not outcome.ok and outcome.reason == PLACE_TAKEN:
+            outcome = _make_way(site, entry, path, conflict, make_room) or site.trash.put_back(
+                batch, entry, to=path
+            )
         site.told.advance(1, entry.fingerprint.size)
         if outcome.ok:
-            back.append((operation_id, file, to or entry.path))
+            back.append((operation_id, file, path))
         else:
             results.skip(operation_id, file, outcome.reason)
     site.trash.sync()
@@ -141,6 +165,62 @@ def undelete(
         for operation_id, file, path in back:
             returned(site, results, descent, operation_id, file, path=path, verb="undelete")
     return results.finish(site, tell(site))
+
+
+def _places(
+    site: Site,
+    wanted: Mapping[bytes, tuple[TrashBatch, TrashEntry]],
+    to: bytes | None,
+    conflict: Conflict,
+) -> dict[bytes, bytes]:
+    """Where each file is to lie: known before it moves, for whoever has to tell what a killed
+    process has done."""
+    places = {file_id: to or entry.path for file_id, (_, entry) in wanted.items()}
+    if conflict is not Conflict.KEEP_BOTH:
+        return places
+    with Descent(site.fs, site.root) as descent:
+        return {
+            file_id: next(
+                place for place in _names_beside(path) if _lstat(site, descent, place) is None
+            )
+            for file_id, path in places.items()
+        }
+
+
+def _names_beside(path: bytes) -> Iterator[bytes]:
+    """A path, and then others beside it without end."""
+    yield path
+    folder, _, name = path.rpartition(b"/")
+    for number in count(1):
+        chosen = beside(name, number)
+        yield folder + b"/" + chosen if folder else chosen
+
+
+def _lstat(site: Site, descent: Descent, path: bytes) -> os.stat_result | None:
+    folder, _, name = path.rpartition(b"/")
+    try:
+        return site.fs.stat(name, dir_fd=descent.open(folder), follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _make_way(
+    site: Site, entry: TrashEntry, path: bytes, conflict: Conflict, make_room: MakeRoom | None
+) -> TrashOutcome | None:
+    """None once what stood at a place is gone from it; else why it stays."""
+    if conflict in (Conflict.SKIP, Conflict.KEEP_BOTH):
+        return TrashOutcome(False, PLACE_TAKEN)
+    if conflict is Conflict.NEWEST and not _is_older(site, path, entry.fingerprint.mtime_ns):
+        return TrashOutcome(False, "what is there is newer")
+    assert make_room is not None, "to replace takes somebody to make room"
+    reason = make_room(path)
+    return None if reason is None else TrashOutcome(False, reason)
+
+
+def _is_older(site: Site, path: bytes, than_ns: int) -> bool:
+    with Descent(site.fs, site.root) as descent:
+        found = _lstat(site, descent, path)
+    return found is not None and found.st_mtime_ns < than_ns
 
 
 def returned(
@@ -188,9 +268,13 @@ class Displacer:
     It is known to the registry by its record, or to nobody: then the trash alone remembers it.
     """
 
-    def __init__(self, site: Site, *, grace_ns: int) -> None:
+    def __init__(
+        self, site: Site, *, grace_ns: int, known_as: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """`known_as`: the ids, by path, of files that are other ones than the registry says."""
         self._site = site
         self._grace_ns = grace_ns
+        self._known_as = known_as or {}
 
     def take(self, path: bytes) -> str | None:
         """The reason where it stays."""
@@ -209,8 +293,9 @@ class Displacer:
             held = site.registry.held([record.file_id], site.now_ns())
             if record.file_id in held:
                 return f"held: {held[record.file_id]}"
+        known = self._known_as.get(path) or (record.file_id if record else None)
         entry = TrashEntry(
-            record.file_id if record else site.ids.one(),
+            known or site.ids.one(),
             site.placing.get(path) or site.ids.one(),
             path,
             fingerprint_of(found),

@@ -22,6 +22,7 @@ from lifecycle_sync.model.file import Kind
 from lifecycle_sync.model.ids import IdSource
 from lifecycle_sync.model.trash import (
     BATCH_MAX,
+    PLACE_TAKEN,
     TrashBatch,
     TrashEntry,
     TrashFolder,
@@ -204,7 +205,7 @@ class Trash:
             home, target = self._home(batch, path)
             self._fs.rename_noreplace(name, target, batch_fd, home)
         except FileExistsError:
-            return TrashOutcome(False, "its place is taken")
+            return TrashOutcome(False, PLACE_TAKEN)
         except (OSError, ValueError) as error:
             return refused(error)
         self._left(batch, name)

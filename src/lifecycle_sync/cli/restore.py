@@ -40,10 +40,11 @@ from lifecycle_sync.cli.session import Session
 )
 @click.option(
     "--conflict",
-    type=click.Choice(["skip", "replace", "keep-both"]),
+    type=click.Choice(["skip", "replace", "newest", "keep-both"]),
     default="skip",
     show_default=True,
-    help="Where a file is there already: leave it, move it to the trash, or restore beside it.",
+    help="Where a file is there already: leave it, move it to the trash, do so if it is older, or"
+    " restore beside it.",
 )
 @click.option("--deleted", is_flag=True, help="Also files that `lifecycle delete` has deleted.")
 @dry_run_option

@@ -102,6 +102,7 @@ def _sheet(standing: Standing, now_ns: int) -> list[Block]:
         (standing.missing, "missing", " (kept until accepted)"),
         (standing.suspect, "suspect", " (`lifecycle find --suspect`)"),
         (standing.unreadable, "unreadable", " (`lifecycle find --unreadable`)"),
+        (standing.conflicts, "conflicts", " (resolved when policies are enforced)"),
     ):
         if count:
             rows.append([label, Styled(f"{count_text(count, 'file')}{text}", "warn")])

@@ -13,6 +13,8 @@ TRASH_DIRECTORY = b"trash"
 SIDECAR_NAME = b"batch.jsonl"
 # Entries of one batch; more than that makes another one.
 BATCH_MAX = 1000
+# Why a file does not come back, in the one case in which something can be done about it.
+PLACE_TAKEN = "its place is taken"
 
 
 class TrashReason(StrEnum):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from lifecycle_sync.model.act import ActFile, ActOutcome, Intent, VersionRow
+from lifecycle_sync.model.conflict import Conflict, Resolved
 from lifecycle_sync.model.event import Event
 from lifecycle_sync.model.file import FileRecord, LifecycleState
 from lifecycle_sync.model.hold import Confirmation, Hold, Switch
@@ -565,6 +566,31 @@ class WatchStore(Protocol):
         ...
 
 
+class ConflictStore(Protocol):
+    """What the disk and the registry say differently, until it is resolved.
+
+    A scan notes in its own transaction (`record_scan`): a file at the place of an archived record,
+    which is UPLOADED again then; a new record at the place of one that an act has deleted. What an
+    act is at work on is neither. A record has one conflict at most; the first counts."""
+
+    def note_renamed_onto(self, row_ids: Sequence[int], now_ns: int) -> None:
+        """Of these missing records: where the same inode, with the same size and mtime, lies at the
+        place of a live record with another checksum, whose new content is still to be hashed, note
+        that it was renamed onto that."""
+        ...
+
+    def conflicts(self, repository_id: bytes, after: int, limit: int) -> list[Conflict]:
+        """Those that wait, by row_id, greater than `after`."""
+        ...
+
+    def conflict_count(self, repository_id: bytes) -> int: ...
+
+    def close_conflicts(self, resolved: Sequence[Resolved], now_ns: int) -> None:
+        """Journal how they were resolved, as "conflict" of the record at the place, and forget
+        them. Those that are not known are passed over."""
+        ...
+
+
 class JobStore(Protocol):
     """Jobs of applications that have no table of their own for them."""
 
@@ -601,6 +627,7 @@ class Registry(
     DueStore,
     ReplayStore,
     WatchStore,
+    ConflictStore,
     JobStore,
     Protocol,
 ):

@@ -12,6 +12,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.policy import SHIPPED
 from lifecycle_sync.registry.database import LOCK_TIMEOUT_SECONDS, Database, Row
 from lifecycle_sync.registry.sqlite_acts import SqliteActs
+from lifecycle_sync.registry.sqlite_conflicts import SqliteConflicts
 from lifecycle_sync.registry.sqlite_due import SqliteDue
 from lifecycle_sync.registry.sqlite_files import SqliteFiles
 from lifecycle_sync.registry.sqlite_jobs import SqliteJobs
@@ -30,6 +31,7 @@ class SqliteRegistry(
     SqliteWatching,
     SqliteJobs,
     SqliteDue,
+    SqliteConflicts,
 ):
     """`Registry` in one local SQLite file. Made with `open`."""
 

@@ -19,6 +19,7 @@ from lifecycle_sync.model.record import DirectoryChange, ScanBatch
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection, Row
 from lifecycle_sync.registry.sqlite_base import SCAN, Attributes, Seqs
+from lifecycle_sync.registry.sqlite_conflicts import archived_among, note_archived, note_recreated
 
 # More make a statement too long for the cache of prepared ones (16 KiB).
 _ROWS = 100
@@ -50,6 +51,8 @@ class Recording:
         self._new: list[DirectoryChange] = []
         # The values of new rows, one after the other: a tuple a row would cost more than the row.
         self._values: list[Any] = []
+        # Whether files came into directories that had records before.
+        self._arrivals = False
 
     def write(self, batch: ScanBatch) -> None:
         """Apply all of the batch; the caller commits."""
@@ -71,6 +74,8 @@ class Recording:
             self._apply(change)
         self._write_new()
         self._insert_rows()
+        if self._arrivals:
+            note_recreated(self._connection, self._seqs.first, self._observed_ns)
         self._seqs.close()
 
     # -- directories -----------------------------------------------------------------------
@@ -145,8 +150,13 @@ class Recording:
             self._values.extend(chain.from_iterable(self._new_rows(change, directory_id)))
             if len(self._values) >= 50 * _ROWS * _FILE_VALUES:
                 self._insert_rows()
+            self._arrivals = self._arrivals or change.directory_id is not None
         if change.modified:
+            archived = archived_among(
+                self._connection, [row_id for row_id, _, _ in change.modified]
+            )
             self._connection.executemany(SCAN["modify_file"], self._modified_rows(change))
+            note_archived(self._connection, archived, self._observed_ns)
         if change.settled:
             self._connection.executemany(
                 SCAN["settle_file"], ((row_id, self._seqs.take()) for row_id in change.settled)

@@ -10,6 +10,7 @@ from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection
 from lifecycle_sync.registry.sqlite_base import REPOSITORIES, Bindings, SqliteBase
+from lifecycle_sync.registry.sqlite_conflicts import CONFLICTS
 from lifecycle_sync.registry.sqlite_loose import TakingOver
 
 _REMOVAL_BATCH = 5_000
@@ -79,6 +80,7 @@ class SqliteRepositories(SqliteBase):
                 connection.execute(
                     "DELETE FROM provisional_moves WHERE row_id NOT IN (SELECT row_id FROM files)"
                 )
+                connection.execute(CONFLICTS["forget_dangling"])
                 connection.execute("DELETE FROM directories WHERE repository = ?", (number,))
                 connection.execute("DELETE FROM runs WHERE repository = ?", (number,))
                 connection.execute("DELETE FROM watching WHERE repository = ?", (number,))

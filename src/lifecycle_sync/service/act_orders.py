@@ -214,7 +214,8 @@ def recall(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome]:
             return None
         return NOT_ARCHIVED if named else ""
 
-    order = _Order("recall", gate, engine.acts.recall, looks=False)
+    act = partial(engine.acts.recall, conflict=engine.conflict)
+    order = _Order("recall", gate, act, looks=False)
     return _each(engine, names, order, how)
 
 

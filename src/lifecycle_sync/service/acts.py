@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from lifecycle_sync.act import backup, removal, returning
 from lifecycle_sync.act.erase import limits_of
@@ -153,10 +154,11 @@ class Acts:
         wanted: Sequence[tuple[TrashBatch, TrashEntry]],
         *,
         to: bytes | None = None,
+        conflict: Conflict = Conflict.SKIP,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
-        """Give files back out of the trash."""
+        """Give files back out of the trash. What gives way to them goes there."""
         report = Report("undelete")
         with self._order(repository, report, progress, cancel) as order:
             for start in range(0, len(wanted), BATCH_MAX):
@@ -168,7 +170,15 @@ class Acts:
                         for batch, entry in part
                         if entry.file_id in files
                     ]
-                    report.add(returning.undelete(site, known, to=to))
+                    report.add(
+                        returning.undelete(
+                            site,
+                            known,
+                            to=to,
+                            conflict=conflict,
+                            make_room=partial(_make_room, site),
+                        )
+                    )
                     # What no record tells of comes back all the same.
                     for batch, entry in part:
                         if entry.file_id not in files:
@@ -184,6 +194,7 @@ class Acts:
         repository: Repository,
         files: Iterable[ActFile],
         *,
+        conflict: Conflict = Conflict.SKIP,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
@@ -208,30 +219,56 @@ class Acts:
             vault,
             wanted(),
             report,
-            conflict=Conflict.SKIP,
+            conflict=conflict,
             progress=progress,
             cancel=cancel,
         )
         return report
+
+    def put_away(
+        self,
+        repository: Repository,
+        files: Iterable[ActFile],
+        *,
+        reason: str = "",
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Report:
+        """Move files that lie at the place of archived ones into the trash: these are archived
+        again, as the archive has them. What it does not have stays."""
+        vault = self.vaults.get(VaultKind.ARCHIVE, create=False)
+
+        def act(site: Site, batch: list[ActFile]) -> list[Done]:
+            kept = [(file, next(vault.versions_of(file.file_id), None)) for file in batch]
+            known = [(file, version) for file, version in kept if version is not None]
+            return removal.put_away(site, known, grace_ns=GRACE_DELETED_NS, reason=reason)
+
+        return self._in_batches(
+            repository, "archive", files, act, BATCH_MAX, progress=progress, cancel=cancel
+        )
 
     def restore(
         self,
         repository: Repository,
         wanted: Iterable[Back],
         *,
+        kind: VaultKind = VaultKind.BACKUP,
         conflict: Conflict = Conflict.SKIP,
+        known_as: Mapping[bytes, bytes] | None = None,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
-        """Put versions back into the root they came from."""
-        report = Report("restore")
-        vault = self.vaults.get(VaultKind.BACKUP, create=False)
+        """Put versions back into the root they came from. `known_as` are the ids, by path, under
+        which what gives way lies in the trash, where it is not the record's own file."""
+        report = Report("restore" if kind is VaultKind.BACKUP else "recall")
+        vault = self.vaults.get(kind, create=False)
         self._bring_back(
             repository,
             vault,
             wanted,
             report,
             conflict=conflict,
+            known_as=known_as,
             progress=progress,
             cancel=cancel,
         )
@@ -254,7 +291,7 @@ class Acts:
         report = Report("restore")
         begun = time.monotonic()
         progress = progress or NoProgress()
-        if conflict is Conflict.REPLACE:
+        if conflict in (Conflict.REPLACE, Conflict.NEWEST):
             raise UsageError(
                 "replaces only in the root that files came from",
                 operation="restore",
@@ -376,6 +413,7 @@ class Acts:
         report: Report,
         *,
         conflict: Conflict,
+        known_as: Mapping[bytes, bytes] | None = None,
         progress: Progress | None,
         cancel: CancelToken | None,
     ) -> None:
@@ -384,7 +422,7 @@ class Acts:
             made: list[bytes] = []
             for batch in _cut_back(wanted):
                 with order.batch() as site:
-                    displacer = Displacer(site, grace_ns=GRACE_DELETED_NS)
+                    displacer = Displacer(site, grace_ns=GRACE_DELETED_NS, known_as=known_as)
                     with Restorer(
                         self._fs,
                         site.root,
@@ -434,6 +472,17 @@ class Acts:
             progress.end()
             report.seconds = time.monotonic() - begun
             self._registry.end_act(act, self._clock.now_ns(), status, report.counts())
+
+
+def _make_room(site: Site, path: bytes) -> str | None:
+    """Delete what stands at a place, as an order would; the reason where it stays."""
+    near = site.registry.files_under(site.repository_id, path, None, 1)
+    file = next((it for it in near if it.path == path), None)
+    if file is None or file.state is LifecycleState.ARCHIVED:
+        return Displacer(site, grace_ns=GRACE_DELETED_NS).take(path)
+    why = "another file was given back to its place"
+    (done,) = removal.delete(site, [file], grace_ns=GRACE_DELETED_NS, reason=why)
+    return None if done.status == COMPLETED else done.reason
 
 
 def directories_of(

@@ -235,7 +235,7 @@ def _against(
         if read_since:
             return read_since
     if verb in DESTRUCTIVE and verb is not Verb.EXPIRE and file.kind is Kind.REGULAR:
-        return _writers(engine, descent, file)
+        return writers(engine, descent, file)
     return ""
 
 
@@ -259,7 +259,8 @@ def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -
     return "it was read since, and is not old enough" if age_ns < days * NS_PER_DAY else ""
 
 
-def _writers(engine: Engine, descent: Descent, file: ActFile) -> str:
+def writers(engine: Engine, descent: Descent, file: ActFile) -> str:
+    """Why a file is not to be touched because of who has it open; empty where nobody has."""
     folder, _, name = file.path.rpartition(b"/")
     fs = engine.fs
     try:

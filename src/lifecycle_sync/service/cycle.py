@@ -19,6 +19,7 @@ from lifecycle_sync.decide.guards import Verdict
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import CancelledError, LifecycleError, OfflineError
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.operation import Run, RunStatus, RunType
 from lifecycle_sync.model.record import HashCounts, HashResult, HashTask
 from lifecycle_sync.model.repository import Repository, RepositoryKind
@@ -228,6 +229,7 @@ class Cycle:
             begun_ns=begun_ns,
             known_before=lambda moved: self._known_before(repository, run, counts.added - moved),
             ignore_hash=self.rules.hash,
+            strategy=Strategy(self._settings.conflict_strategy),
         )
         run = self._end(
             run, RunStatus.COMPLETED, counts, removed=judged.removed, moved=judged.moved

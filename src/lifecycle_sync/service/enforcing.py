@@ -13,6 +13,7 @@ from lifecycle_sync.model.plan import Action, Plan, Verb
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service.act_orders import How, RootOutcome
 from lifecycle_sync.service.applying import apply
+from lifecycle_sync.service.conflicts import resolve_conflicts
 from lifecycle_sync.service.engine import Engine
 
 BACKUPS = frozenset({Verb.BACKUP})
@@ -38,11 +39,13 @@ def enforce(
     *,
     verbs: Collection[Verb] = ALL,
 ) -> Enforced:
-    """Do what policies ask for in these roots. Raises `CancelledError`; what concerns one root is
-    in its outcome."""
+    """Resolve conflicts, and do what policies ask for in these roots. Raises `CancelledError`; what
+    concerns one root is in its outcome."""
+    # Backups alone take nothing away, and what waits for more is not theirs.
+    resolved = resolve_conflicts(engine, repositories, how) if verbs != BACKUPS else []
     engine.decisions.settle(how.cancel)
     plan = engine.decisions.plan(repositories, cancel=how.cancel)
-    enforced = Enforced(plan)
+    enforced = Enforced(plan, resolved)
     while any(_may(action, verbs) for action in plan.actions):
         chosen = tuple(action for action in plan.actions if _may(action, verbs))
         outcomes = apply(engine, replace(plan, actions=chosen), how)

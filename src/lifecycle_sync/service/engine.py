@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lifecycle_sync.act.restore import Conflict
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_SECOND, Clock, SystemClock
 from lifecycle_sync.config import Settings
@@ -23,6 +24,7 @@ from lifecycle_sync.errors import (
     UsageError,
 )
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.file import FileFlag, FileRecord, LifecycleState, Tracking
 from lifecycle_sync.model.ids import IdSource, from_text, to_text
 from lifecycle_sync.model.observation import DirectoryListing
@@ -43,6 +45,13 @@ from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.roots import AddedRoot, Roots, absolute_path
 from lifecycle_sync.service.statements import Statements
 from lifecycle_sync.service.vaults import Vaults
+
+CONFLICT_BY_STRATEGY = {
+    Strategy.DISK: Conflict.SKIP,
+    Strategy.REGISTRY: Conflict.REPLACE,
+    Strategy.NEWEST: Conflict.NEWEST,
+    Strategy.KEEP_BOTH: Conflict.KEEP_BOTH,
+}
 
 
 class Engine:
@@ -109,6 +118,11 @@ class Engine:
     def min_age_ns(self) -> int:
         """What is younger is left alone by policies."""
         return self.settings.min_age_seconds * NS_PER_SECOND
+
+    @property
+    def conflict(self) -> Conflict:
+        """What is done where something stands at the place of a file that is to come back."""
+        return CONFLICT_BY_STRATEGY[Strategy(self.settings.conflict_strategy)]
 
     def now_ns(self) -> int:
         """The time by this engine's clock."""

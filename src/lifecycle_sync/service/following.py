@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import BusyError, CancelledError, LifecycleError, NotFoundError
+from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.observe.dirt import Dirt
@@ -36,8 +37,7 @@ _REST = 5
 _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 60.0
 _READY_SECONDS = 0.2
-# A file with several names is looked at again after these: a name that came and went elsewhere
-# tells no watcher of the others.
+# A file with several names is looked at again after these.
 _LINKS_SECONDS = (1.0, 5.0, 30.0)
 _LOCK_SECONDS = 1.0
 _NOTE_SECONDS = 5.0
@@ -72,6 +72,7 @@ class RootFollower:
             engine.cycle.rules,
             fs=engine.fs,
             clock=engine.clock,
+            strategy=Strategy(engine.settings.conflict_strategy),
         )
         self._cancel = CancelToken()
         self._changed = threading.Condition()
@@ -214,6 +215,7 @@ class RootFollower:
             if registry.watch_note(repository_id).needs_recrawl:
                 registry.note_recrawl(repository_id, False)
             self._next_whole = time.monotonic() + self._options.whole_poll_seconds
+            self._look_later(report.counts.link_folders)
             self._keeper.answer(cookies)
         self._note_health()
         if due:
@@ -364,13 +366,20 @@ class RootFollower:
 
     def _take_later(self, now: float) -> bool:
         """Call dirty what is to be looked at once more by now."""
-        due = [(path, turn) for path, (at, turn) in self._later.items() if at <= now]
-        for path, turn in due:
-            self._dirt.folder(path)
-            del self._later[path]
-            if turn + 1 < len(_LINKS_SECONDS):
-                self._later[path] = (now + _LINKS_SECONDS[turn + 1], turn + 1)
+        with self._changed:
+            due = [(path, turn) for path, (at, turn) in self._later.items() if at <= now]
+            for path, turn in due:
+                self._dirt.folder(path)
+                del self._later[path]
+                if turn + 1 < len(_LINKS_SECONDS):
+                    self._later[path] = (now + _LINKS_SECONDS[turn + 1], turn + 1)
         return bool(due)
+
+    def _look_later(self, folders: Collection[bytes]) -> None:
+        """A name that came and went tells no watcher of the others."""
+        at = time.monotonic() + _LINKS_SECONDS[0]
+        with self._changed:
+            self._later.update((path, (at, 0)) for path in folders)
 
     def _settle(self) -> None:
         with self._looking:
@@ -401,8 +410,7 @@ class RootFollower:
             else:
                 self._retry_seconds = _RETRY_SECONDS
             self._keeper.answer(cookies)
-            for path in settled.link_folders:
-                self._later[path] = (self._ended + _LINKS_SECONDS[0], 0)
+            self._look_later(settled.counts.link_folders)
         if settled.removed:
             self._losses.append((time.monotonic(), settled.removed))
         if settled.due:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,10 +10,14 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.guards import Outcome, Verdict
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.conflict import Conflict, Resolved, Strategy
+from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.operation import Run
 from lifecycle_sync.model.repository import Repository, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.presence import Presence
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,13 @@ def judge(
     lost_lately: int = 0,
     renames: Mapping[bytes, bytes] | None = None,
     ignore_hash: bytes | None = None,
+    strategy: Strategy = Strategy.DISK,
 ) -> Judged:
     """Judge what was not found by a look that began at `begun_ns` (by the clock of the files).
 
     `known_before` says, given how many moved, how many files were known before; `lost_lately` were
     lost in other looks that count with this one. `renames` are those that the kernel told of.
+    `strategy` is that for conflicts.
     """
     presence = Presence(registry, repository, fs)
     moved, renamed = presence.renamed(run, renames) if renames else (0, {})
@@ -61,8 +68,33 @@ def judge(
         # Those that nobody follows are not counted, and some wait for the next look.
         left = registry.missing_count(repository.repository_id)
         removed, missing = missing - left, left
+    if strategy is Strategy.DISK:
+        _let_the_disk_count(registry, repository, run.started_ns)
     repository = _remember(registry, repository, verdict, ignore_hash)
     return Judged(repository, verdict, moved, removed, missing, renamed)
+
+
+def _let_the_disk_count(registry: Registry, repository: Repository, now_ns: int) -> None:
+    """Conflicts end with what the look has recorded; the journal says what else there is."""
+    while page := registry.conflicts(repository.repository_id, 0, _PAGE):
+        closed = [
+            Resolved(it.row_id, conflict_details(it, Strategy.DISK, "disk", "the disk counts"))
+            for it in page
+        ]
+        registry.close_conflicts(closed, now_ns)
+
+
+def conflict_details(conflict: Conflict, strategy: Strategy, kept: str, why: str) -> str:
+    """What the journal has of a conflict, as JSON text."""
+    details = {
+        "situation": conflict.situation.value,
+        "strategy": strategy.value,
+        "kept": kept,
+        "reason": why,
+    }
+    if conflict.other_id is not None:
+        details["other"] = to_text(conflict.other_id)
+    return json.dumps(details)
 
 
 def _remember(

@@ -182,7 +182,7 @@ class LifecycleSync:
     ) -> None:
         """Bring a version of a file (None: the newest) back to its place, or below the folder
         `to`. `conflict` says what to do where something is: "skip" leaves it, "replace" moves it
-        to the trash, "keep-both" restores beside it."""
+        to the trash, "newest" does so if it is older, "keep-both" restores beside it."""
         order = RestoreOrder(
             [file_id],
             version,

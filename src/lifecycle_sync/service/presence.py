@@ -12,7 +12,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.operation import Run
 from lifecycle_sync.model.record import MissingFile, Move, StoredFile
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.registry.protocol import ScanStore
+from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.loose import OBSERVED
 
 _PAGE = 2_000
@@ -23,7 +23,7 @@ _RUNS = 2
 class Presence:
     """The missing files of one root."""
 
-    def __init__(self, store: ScanStore, repository: Repository, fs: FileOps) -> None:
+    def __init__(self, store: Registry, repository: Repository, fs: FileOps) -> None:
         self._store = store
         self._repository = repository
         self._fs = fs
@@ -43,7 +43,13 @@ class Presence:
                 moved += len(moves)
                 if present or moves:
                     self._store.settle_missing(run, moved=moves, present=present)
+                self._note_conflicts(run, absent - {move.old_row_id for move in moves})
         return moved
+
+    def _note_conflicts(self, run: Run, absent: Collection[int]) -> None:
+        """A file that is not there may be at the place of another one."""
+        if absent and self._repository.identity.stable_inodes:
+            self._store.note_renamed_onto(sorted(absent), run.started_ns)
 
     def renamed(self, run: Run, renames: Mapping[bytes, bytes]) -> tuple[int, dict[int, bytes]]:
         """Settle missing files that the kernel told were renamed, where what is at the new place is

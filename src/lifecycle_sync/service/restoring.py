@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from lifecycle_sync.act.restore import Conflict, Wanted
+from lifecycle_sync.act.restore import Conflict, Wanted, stands
 from lifecycle_sync.act.returning import Back
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
 from lifecycle_sync.errors import NotFoundError, UsageError
@@ -57,7 +57,7 @@ class RestoreOrder:
 
 
 def conflict_of(word: str) -> Conflict:
-    """The rule that a word stands for: "skip", "replace" or "keep-both"."""
+    """The rule that a word stands for: "skip", "replace", "newest" or "keep-both"."""
     return Conflict(word)
 
 
@@ -104,7 +104,7 @@ def _check(engine: Engine, order: RestoreOrder, targets: Sequence[Target]) -> No
         )
     if order.to is None:
         return
-    if order.conflict is Conflict.REPLACE:
+    if order.conflict in (Conflict.REPLACE, Conflict.NEWEST):
         raise UsageError(
             "only what lies in a root can be replaced, for it has a trash",
             operation="restore",
@@ -203,7 +203,7 @@ class _Lifted:
 def _foreseen(wanted: Iterable[tuple[bytes, VersionEvent]], conflict: Conflict) -> Report:
     report = Report("restore")
     for path, version in wanted:
-        taken = conflict is Conflict.SKIP and os.path.lexists(path)
+        taken = stands(path, version.metadata.mtime_ns, conflict)
         status, reason = (SKIPPED, THERE) if taken else (COMPLETED, "")
         size = version.metadata.size
         report.add([Done(version.file_id, version.path, status, reason, size)])

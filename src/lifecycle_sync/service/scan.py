@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -33,11 +33,16 @@ _GROUP_FILES = 5_000
 _BATCH_FILES = 20_000
 _BATCH_DIRECTORIES = 4_000
 _BATCH_SECONDS = 1.0
+_LINK_FOLDERS_MAX = 10_000
+_Paths = set[bytes]
 
 
 @dataclass(slots=True)
 class ScanCounts:
-    """What a scan came by: files as listed, and the records it added, updated, lost sight of."""
+    """What a scan came by: files as listed, and the records it added, updated, lost sight of.
+
+    `link_folders` are directories in which files with several names were added or updated: one of
+    these names may have gone again before anybody saw it. None beyond some thousands."""
 
     files: int = 0
     bytes: int = 0
@@ -46,6 +51,21 @@ class ScanCounts:
     failed_directories: int = 0
     added: int = 0
     updated: int = 0
+    link_folders: _Paths = field(default_factory=set)
+
+    def note(self, change: DirectoryChange) -> set[int]:
+        """Count a change; the inodes with several names in it."""
+        self.added += len(change.added)
+        self.updated += len(change.modified)
+        self.failed_directories += change.error is not None
+        nlinks, inodes = change.columns.nlinks, change.columns.inodes
+        if not nlinks or max(nlinks) < 2:
+            return set()
+        touched = [*change.added, *(position for _, position, _ in change.modified)]
+        linked = {inodes[position] for position in touched if nlinks[position] > 1}
+        if linked and len(self.link_folders) < _LINK_FOLDERS_MAX:
+            self.link_folders.add(change.path)
+        return linked
 
 
 def scan(
@@ -101,9 +121,7 @@ def scan(
                     missing_before=missing_before,
                 )
                 change.added_ids = ids.take(len(change.added))
-                counts.added += len(change.added)
-                counts.updated += len(change.modified)
-                counts.failed_directories += change.error is not None
+                counts.note(change)
                 recorder.changed(change)
             progress.advance(
                 sum(item.file_count for item in group), sum(item.byte_count for item in group)

@@ -21,6 +21,7 @@ from lifecycle_sync.decide.guards import Outcome, Verdict
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import LifecycleError, OfflineError
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.ids import IdSource
 from lifecycle_sync.model.observation import DirectoryListing, Listing
 from lifecycle_sync.model.operation import Run, RunStatus, RunType
@@ -61,9 +62,6 @@ class Settled:
     missing: int = 0
     again: set[bytes] = field(default_factory=set)
     due: bool = False
-    # Directories in which files with several names changed: one of these names may have come and
-    # gone again where nobody looked meanwhile.
-    link_folders: set[bytes] = field(default_factory=set)
     # Inodes that may have names elsewhere, which then changed as well.
     linked: set[int] = field(default_factory=set)
     # The root is not itself: nothing was looked at.
@@ -81,10 +79,12 @@ class Settler:
         *,
         fs: FileOps,
         clock: Clock,
+        strategy: Strategy = Strategy.DISK,
     ) -> None:
         self._registry = registry
         self._roots = roots
         self._rules = rules
+        self._strategy = strategy
         self._fs = fs
         self._clock = clock
 
@@ -159,6 +159,7 @@ class Settler:
             ),
             lost_lately=lost_lately,
             renames=dirt.renames,
+            strategy=self._strategy,
         )
         self._after_renames(look, judged)
         settled.repository = judged.repository
@@ -359,24 +360,16 @@ class _Look:
                 is_there=partial(is_there, self._fs, self._descent),
                 missing_before=self._missing_before,
             )
-            self._note_links(change, records)
+            self._linked |= counts.note(change)
+            self._note_lost_names(change, records)
             change.added_ids = self._ids.take(len(change.added))
-            counts.added += len(change.added)
-            counts.updated += len(change.modified)
-            counts.failed_directories += change.error is not None
             for piece in pieces(change):
                 self._batch.append(piece)
                 self._batch_files += len(piece.added) + len(piece.modified) + len(piece.missing)
                 if self._batch_files >= _BATCH_FILES or len(self._batch) >= _PAGE:
                     self._flush()
 
-    def _note_links(self, change: DirectoryChange, records: Sequence[StoredFile]) -> None:
-        columns = change.columns
-        touched = [*change.added, *(position for _, position, _ in change.modified)]
-        linked = {columns.inodes[position] for position in touched if columns.nlinks[position] > 1}
-        if linked:
-            self._linked |= linked
-            self.settled.link_folders.add(change.path)
+    def _note_lost_names(self, change: DirectoryChange, records: Sequence[StoredFile]) -> None:
         # A name that went, or is another file's now: how many others its file has nobody knows, and
         # all of them would be behind.
         lost = set(change.missing)

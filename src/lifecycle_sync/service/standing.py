@@ -38,6 +38,8 @@ class Standing:
     missing: int
     suspect: int
     unreadable: int
+    # Files of which disk and registry tell two stories, until policies are enforced.
+    conflicts: int = 0
     # What has no version as it is now; when a backup last ended; what lies in the trash.
     unkept_files: int = 0
     unkept_bytes: int = 0
@@ -70,6 +72,7 @@ def standing_of(engine: Engine, repository: Repository) -> Standing:
         missing=registry.missing_count(root_id),
         suspect=registry.flag_count(root_id, FileFlag.SUSPECT.value),
         unreadable=registry.flag_count(root_id, FileFlag.UNREADABLE.value),
+        conflicts=registry.conflict_count(root_id),
         unkept_files=sum(it.files for it in unkept),
         unkept_bytes=sum(it.bytes for it in unkept),
         last_backup=_last_backup(engine, root_id),
@@ -192,6 +195,7 @@ def standing_fields(standing: Standing) -> dict[str, Any]:
         "missing_files": standing.missing,
         "suspect_files": standing.suspect,
         "unreadable_files": standing.unreadable,
+        "conflicts": standing.conflicts,
         "unreadable_folders": len(standing.totals.failed),
         "to_back_up": {"files": standing.unkept_files, "bytes": standing.unkept_bytes},
         "last_backup": None

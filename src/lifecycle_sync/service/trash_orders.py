@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lifecycle_sync.act.batches import DamagedBatch
+from lifecycle_sync.act.restore import Conflict, stands
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
 from lifecycle_sync.errors import LifecycleError, NotFoundError, OfflineError
 from lifecycle_sync.model.file import FileRecord
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.model.trash import TrashBatch, TrashEntry, TrashReason
+from lifecycle_sync.model.trash import PLACE_TAKEN, TrashBatch, TrashEntry, TrashReason
 from lifecycle_sync.report.records import below
 from lifecycle_sync.service.act_orders import (
     Counted,
@@ -23,8 +23,6 @@ from lifecycle_sync.service.act_orders import (
 from lifecycle_sync.service.act_report import HELD, Report
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.targets import Target, TargetKind, by_root, resolve_gone
-
-_TAKEN = "its place is taken"
 
 
 class Trashed(NamedTuple):
@@ -119,10 +117,13 @@ def undelete(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome
         engine.acts.check_root(repository, "undelete")
         wanted = _to_give_back(engine, repository, part)
         if how.dry_run:
-            return RootOutcome(repository, _foreseen(repository, wanted), dry_run=True)
+            report = _foreseen(repository, wanted, engine.conflict)
+            return RootOutcome(repository, report, dry_run=True)
         size = sum(entry.fingerprint.size for _, entry in wanted)
         progress = Counted(how.progress, "undelete", lambda: (len(wanted), size))
-        report = engine.acts.undelete(repository, wanted, progress=progress, cancel=how.cancel)
+        report = engine.acts.undelete(
+            repository, wanted, conflict=engine.conflict, progress=progress, cancel=how.cancel
+        )
         return RootOutcome(repository, report)
 
     return each_root(by_root(targets), "undelete", one)
@@ -157,11 +158,13 @@ def _to_give_back(
     return list({entry.file_id: (batch, entry) for batch, entry in newest.values()}.values())
 
 
-def _foreseen(repository: Repository, wanted: list[tuple[TrashBatch, TrashEntry]]) -> Report:
+def _foreseen(
+    repository: Repository, wanted: list[tuple[TrashBatch, TrashEntry]], conflict: Conflict
+) -> Report:
     report = Report("undelete")
     for _, entry in wanted:
-        taken = os.path.lexists(below(repository.path, entry.path))
-        status, reason = (SKIPPED, _TAKEN) if taken else (COMPLETED, "")
+        stays = stands(below(repository.path, entry.path), entry.fingerprint.mtime_ns, conflict)
+        status, reason = (SKIPPED, PLACE_TAKEN) if stays else (COMPLETED, "")
         report.add([Done(entry.file_id, entry.path, status, reason, entry.fingerprint.size)])
     return report
 

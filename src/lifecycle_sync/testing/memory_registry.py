@@ -15,6 +15,7 @@ from lifecycle_sync.model.operation import Operation, Run, RunStatus, RunType
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.record import HashResult, ScanBatch
 from lifecycle_sync.model.repository import Repository, RepositoryKind
+from lifecycle_sync.testing.memory_conflicts import MemoryConflicts
 from lifecycle_sync.testing.memory_due import MemoryDue
 from lifecycle_sync.testing.memory_hashes import MemoryHashes
 from lifecycle_sync.testing.memory_jobs import MemoryJobs
@@ -36,6 +37,7 @@ class MemoryRegistry(
     MemoryWatching,
     MemoryJobs,
     MemoryDue,
+    MemoryConflicts,
 ):
     """`Registry`, gone with the process. Thread-safe by one lock."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lifecycle_sync.model.conflict import Situation
 from lifecycle_sync.model.file import FileFlag, Kind, LifecycleState, Tracking, may_become
 from lifecycle_sync.model.observation import Columns
 from lifecycle_sync.model.operation import Run
@@ -18,6 +19,7 @@ from lifecycle_sync.model.record import (
     StoredDirectory,
     StoredFile,
 )
+from lifecycle_sync.testing.memory_conflicts import is_acted_on, note_conflict, note_recreated
 from lifecycle_sync.testing.memory_tables import (
     NO_FLAGS,
     DirectoryRow,
@@ -221,7 +223,7 @@ class MemoryScans(MemoryBase):
                 self._change(tables, there.row_id, now_ns, outdated=False, **look)
                 continue
             flags = FileFlag.RACY if position in columns.racy else NO_FLAGS
-            self._insert(
+            file = self._insert(
                 tables,
                 FileRow(
                     row_id=tables.number(),
@@ -236,6 +238,7 @@ class MemoryScans(MemoryBase):
                 ),
                 now_ns,
             )
+            note_recreated(tables, file, now_ns)
         for row_id, position, content_changed in change.modified:
             file = tables.files[row_id]
             flags, state = file.flags & ~FileFlag.RACY, file.state
@@ -252,7 +255,12 @@ class MemoryScans(MemoryBase):
             if same:
                 # Only its mode, owner and links were outdated; it was hashed as it is.
                 look["hash_due"] = file.hash_due
-            self._change(tables, row_id, now_ns, state=state, flags=flags, outdated=False, **look)
+            away = file.state is LifecycleState.ARCHIVED and not is_acted_on(tables, file)
+            file = self._change(
+                tables, row_id, now_ns, state=state, flags=flags, outdated=False, **look
+            )
+            if away and file.state is _UPLOADED:
+                note_conflict(tables, file, Situation.CHANGED_WHILE_ARCHIVED, now_ns)
         for row_id in change.settled:
             file = tables.files[row_id]
             self._change(

@@ -15,6 +15,7 @@ from typing import Any
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import NotFoundError, RegistryError, UsageError
 from lifecycle_sync.model.act import VersionRow
+from lifecycle_sync.model.conflict import Conflict
 from lifecycle_sync.model.file import (
     FileFlag,
     FileRecord,
@@ -147,6 +148,8 @@ class Tables:
     decided_seq: int = -(2**63)
     switches: dict[str, Switch] = field(default_factory=dict)
     loops: dict[str, LoopNote] = field(default_factory=dict)
+    # By row.
+    conflicts: dict[int, Conflict] = field(default_factory=dict)
     last_number: int = 0
     last_seq: int = 0
 
@@ -174,6 +177,7 @@ class Tables:
             dates=dict(self.dates),
             switches=dict(self.switches),
             loops=dict(self.loops),
+            conflicts=dict(self.conflicts),
         )
 
     def number(self) -> int:

@@ -16,6 +16,7 @@ from lifecycle_sync.testing.registry_contract_acts import (
     ActRunContract,
     IntentContract,
 )
+from lifecycle_sync.testing.registry_contract_conflicts import ConflictContract
 from lifecycle_sync.testing.registry_contract_directories import DirectoryContract
 from lifecycle_sync.testing.registry_contract_due import DueContract
 from lifecycle_sync.testing.registry_contract_files import FileContract
@@ -65,6 +66,7 @@ class RegistryContract(
     DueContract,
     ReplayContract,
     WatchContract,
+    ConflictContract,
     JobContract,
     WholeContract,
 ):
