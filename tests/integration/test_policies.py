@@ -15,7 +15,7 @@ from lifecycle_sync.clock import NS_PER_DAY, FixedClock
 from lifecycle_sync.errors import GuardError, PlanError
 from lifecycle_sync.model.file import FileType, LifecycleState
 from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Kept, Plan, Verb
-from lifecycle_sync.model.policy import AgeFrom, LifecyclePolicy, Match
+from lifecycle_sync.model.policy import AgeFrom, KeepRules, LifecyclePolicy, Match
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.applying import apply
 from lifecycle_sync.service.guarding import set_enforcement, waiting
@@ -487,6 +487,57 @@ def test_a_policy_that_is_removed_leaves_its_files_to_the_rules(estate: Estate):
     assert estate.due()["thing.bin"] is Verb.DELETE
     estate.engine.statements.remove_policy("mine")
     assert estate.due()["thing.bin"] is Verb.BACKUP
+
+
+def changed(estate: Estate, name: str, times: int) -> None:
+    """Written and backed up again and again."""
+    for number in range(times):
+        estate.write(name, f"edition {number} of {times}")
+        estate.sync()
+        estate.later(2)
+        estate.apply()
+
+
+def test_versions_beyond_their_number_are_marked_and_told_and_stay(estate: Estate):
+    changed(estate, "photo.jpg", 5)
+    file_id = estate.id("photo.jpg")
+    vault = estate.engine.vaults.backup()
+    plan = estate.plan()
+    assert [(it.path, it.number, it.policy_name) for it in plan.versions] == [
+        (b"photo.jpg", 2, "media"),
+        (b"photo.jpg", 1, "media"),
+    ]
+    assert plan.versions[0].reason == "3 versions are kept and 3 are newer"
+    assert read_plan(write_plan(plan)) == plan
+    marked = {it.number for it in estate.engine.registry.kept_versions([file_id])[file_id]
+              if it.beyond_ns is not None}  # fmt: skip
+    assert marked == {1, 2}
+    explained = estate.engine.decisions.explain(file_id).versions
+    assert [reasons for _version, reasons in explained] == [
+        ("version 1 of 3",), ("version 2 of 3",), ("version 3 of 3",), (), (),
+    ]  # fmt: skip
+    # A plan marks, and nothing more.
+    assert len(list(vault.versions_of(file_id))) == 5
+    estate.engine.statements.hold(file_id=file_id, reason="a lawsuit")
+    assert {it.guard for it in estate.plan().versions} == {"hold"}
+
+
+def test_a_rule_that_changed_is_heard_before_anything_is_settled(estate: Estate):
+    changed(estate, "photo.jpg", 5)
+    media = estate.engine.statements.policy("media")
+    estate.engine.statements.put_policy(replace(media, max_versions=4))
+    assert [it.number for it in estate.plan().versions] == [1]
+    estate.engine.statements.put_policy(replace(media, keep=KeepRules(yearly=1), max_versions=1))
+    assert len(estate.plan().versions) == 4
+    estate.engine.decisions.settle()
+    assert len(estate.plan().versions) == 4
+    estate.engine.statements.put_policy(media)
+    estate.engine.statements.put_policy(
+        LifecyclePolicy("all", match=Match(["*.jpg"]), keep=KeepRules(last=50))
+    )
+    assert estate.plan().versions == ()
+    estate.engine.decisions.settle()
+    assert estate.engine.registry.files_with_versions_beyond(None, 10) == []
 
 
 def test_every_deletion_has_exactly_one_entry_that_says_why_and_where(estate: Estate):

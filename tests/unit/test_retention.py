@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle_sync.decide.retention import Timed, prunable, retained
-from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
+from lifecycle_sync.decide.choice import Rules
+from lifecycle_sync.decide.retention import Timed, beyond, marks_of, of_file, prunable, retained
+from lifecycle_sync.model.file import FileFlag, Tracking
+from lifecycle_sync.model.plan import KeptVersion, VersionMark
+from lifecycle_sync.model.policy import SHIPPED, KeepRules, LifecyclePolicy, Match
+from tests.support.subjects import DAY, NOW, subject
 
 SECOND = 1_000_000_000
 
@@ -161,3 +165,72 @@ def test_a_rule_more_never_keeps_less(found, rules):
     alone = {it.version for it in retained(found, [rules]) if it.kept}
     joined = {it.version for it in retained(found, [rules, policy(3, weekly=2)]) if it.kept}
     assert alone <= joined
+
+
+# -- of a file -----------------------------------------------------------------------------
+
+
+def of_days(*days: int, marked: Sequence[int] = ()) -> list[KeptVersion]:
+    """A version so many days ago each, the newest first."""
+    return [
+        KeptVersion(
+            b"%16d" % day, 1_000 - day, NOW - day * DAY, 5, NOW - 9 if day in marked else None
+        )
+        for day in days
+    ]
+
+
+def kept_days(rules: Rules, *days: int, **fields) -> list[int]:
+    found = of_file(subject(500, **fields), of_days(*days), rules, NOW)
+    return [(NOW - it.version.kept_ns) // DAY for it in found if it.kept]
+
+
+def test_the_policy_of_a_file_says_how_many_versions_stay():
+    assert kept_days(Rules(SHIPPED), *range(1, 9)) == [1, 2, 3, 4, 5]
+    assert kept_days(Rules([*SHIPPED, policy(2)]), *range(1, 9), explicit="p") == [1, 2]
+    # Fewer than may stay all stay.
+    assert kept_days(Rules(SHIPPED), 1, 2) == [1, 2]
+
+
+def test_without_versioning_the_newest_stays():
+    plain = LifecyclePolicy("p", versioning_enabled=False, keep=KeepRules(daily=9))
+    assert kept_days(Rules([*SHIPPED, plain]), 1, 2, 3, explicit="p") == [1]
+
+
+def test_keep_rules_of_every_policy_that_matches_join():
+    tall = LifecyclePolicy("tall", match=Match(["*"]), max_versions=2)
+    yearly = LifecyclePolicy("rare", match=Match(["*"]), max_versions=9, keep=KeepRules(last=3))
+    other = LifecyclePolicy("other", match=Match(["/nowhere/*"]), keep=KeepRules(last=8))
+    assert kept_days(Rules([*SHIPPED, tall, yearly, other]), *range(1, 9)) == [1, 2, 3]
+
+
+def test_what_may_have_rotted_or_is_not_followed_keeps_all():
+    many = range(1, 9)
+    rotten, forgotten = int(FileFlag.SUSPECT), Tracking.IGNORED.value
+    assert kept_days(Rules(SHIPPED), *many, flags=rotten) == list(many)
+    assert kept_days(Rules(SHIPPED), *many, tracking=forgotten) == list(many)
+
+
+def test_what_no_rule_keeps_is_told_with_its_reason_and_what_holds_it():
+    file = subject(500)
+    found = list(beyond(file, of_days(*range(1, 8)), Rules(SHIPPED), NOW, None))
+    assert [(it.number, it.reason, it.guard) for it in found] == [
+        (994, "5 versions are kept and 5 are newer", ""),
+        (993, "5 versions are kept and 6 are newer", ""),
+    ]
+    (held, _) = beyond(file, of_days(*range(1, 8)), Rules(SHIPPED), NOW, "a lawsuit")
+    assert (held.guard, held.waits, held.policy_name) == ("hold", "a lawsuit", "documents")
+    rules = Rules([*SHIPPED, policy(1, daily=1)])
+    (gone,) = beyond(subject(500, explicit="p"), of_days(1, 2), rules, NOW, None)
+    assert gone.reason == "1 version is kept and 1 is newer, and no keep rule asks for it"
+
+
+def test_only_what_changes_is_written_back():
+    versions = of_days(*range(1, 9), marked=[2, 6])
+    file = subject(500)
+    ids = {(NOW - it.kept_ns) // DAY: it.version_id for it in versions}
+    assert list(marks_of(file, versions, Rules(SHIPPED), NOW)) == [
+        VersionMark(file.file_id, ids[2], None),
+        VersionMark(file.file_id, ids[7], NOW),
+        VersionMark(file.file_id, ids[8], NOW),
+    ]

@@ -30,7 +30,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Policies": {
         "plan": ("plan", "Show what policies would do, and why."),
         "apply": ("plan", "Do what a plan in a file says, or less."),
-        "explain": ("plan", "Say what will happen to a file, when, and why."),
+        "explain": ("explain", "Say what will happen to a file, when, and why."),
         "policy": ("policy", "Show, set and assign policies."),
         "enforce": ("guarding", "Let policies act in a folder, or only advise."),
         "confirm": ("guarding", "Look at what a guard holds, and let it go on."),

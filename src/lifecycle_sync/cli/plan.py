@@ -1,4 +1,4 @@
-"""`lifecycle plan`, `apply` and `explain`: what will happen to files, why, and doing it."""
+"""`lifecycle plan` and `apply`: what will happen to files, why, and doing it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lifecycle_sync.cli.sheet import Block, Heading, Notes, Styled, Table, Text
 from lifecycle_sync.cli.sheet import show as show_sheet
 from lifecycle_sync.cli.words import count_text, name_text, size_text, time_text
 from lifecycle_sync.errors import UsageError
-from lifecycle_sync.service.api import below, path_fields, to_iso, to_text, utf8_text
+from lifecycle_sync.service.api import to_text, utf8_text
 
 if TYPE_CHECKING:
-    from lifecycle_sync.service.api import Action, Explanation, Plan, RootPlan
+    from lifecycle_sync.service.api import Action, Beyond, Plan, RootPlan
     from lifecycle_sync.service.engine import Engine
 
 _SHOWN = 20
-_STYLES = {"backup": "good", "archive": "warn", "expire": "warn", "delete": "bad"}
-_at_option = click.option(
+STYLES = {"backup": "good", "archive": "warn", "expire": "warn", "delete": "bad"}
+at_option = click.option(
     "--at",
     callback=moment,
     metavar="WHEN",
@@ -43,7 +43,7 @@ _at_option = click.option(
     """,
 )
 @directory_argument("dir", many=True, required=False)
-@_at_option
+@at_option
 @click.option("--out", type=click.Path(), metavar="FILE", help="Write the plan to a new file.")
 @click.option("--all", "everything", is_flag=True, help="Show every file, not the first ones.")
 def plan(
@@ -96,6 +96,10 @@ def _sheet(plan: Plan, shown: int | None, *, now_ns: int) -> list[Block]:
                 Notes("", [Styled(f"Waits for {_who(root.guard)}: {root.waits}", "warn")])
             )
         blocks += _tables(actions, shown)
+        mine = [it for it in plan.versions if it.repository_id == root.repository_id]
+        blocks += _versions(mine, shown)
+    if plan.more_versions:
+        blocks.append(Notes("", ["More versions than these are kept by no rule"]))
     if plan.more:
         more = count_text(plan.more, "more action is", "more actions are")
         blocks.append(Notes("", [f"{more} due beside these: the next plan has them"]))
@@ -134,7 +138,7 @@ def _totals(actions: list[Action]) -> list[Text]:
                 words = f"{count_text(count, 'file')}, {size}"
                 parts.append(f"{words} waiting" if waits else words)
         if parts:
-            lines.append(Styled(f"{verb:<8} {'; '.join(parts)}", _STYLES[verb]))
+            lines.append(Styled(f"{verb:<8} {'; '.join(parts)}", STYLES[verb]))
     return lines
 
 
@@ -182,7 +186,7 @@ def _tables(actions: list[Action], shown: int | None) -> list[Block]:
         return []
     rows: list[list[Text]] = [
         [
-            Styled(action.verb.value, _STYLES[action.verb.value]),
+            Styled(action.verb.value, STYLES[action.verb.value]),
             size_text(action.size),
             time_text(action.due_ns),
             f"{action.policy_name}: {action.reason}",
@@ -195,6 +199,35 @@ def _tables(actions: list[Action], shown: int | None) -> list[Block]:
     blocks: list[Block] = [Table("", rows, headers, frozenset({1}))]
     if len(ordered) > len(part):
         left = f"and {len(ordered) - len(part):,} more; --all shows them"
+        blocks.append(Notes("", [Styled(left, "dim")]))
+    return blocks
+
+
+def _versions(versions: list[Beyond], shown: int | None) -> list[Block]:
+    if not versions:
+        return []
+    total = size_text(sum(version.size for version in versions))
+    count = count_text(len(versions), "version")
+    files = count_text(len({version.file_id for version in versions}), "file")
+    lines: list[Text] = [f"{count} of {files}, {total}: marked for pruning, and still in the vault"]
+    part = versions if shown is None else versions[:shown]
+    rows: list[list[Text]] = [
+        [
+            size_text(version.size),
+            time_text(version.kept_ns),
+            f"{version.policy_name}: {version.reason}",
+            Styled(f"{version.guard}: {version.waits}", "warn") if version.guard else "",
+            utf8_text(version.path),
+        ]
+        for version in part
+    ]
+    headers = ("size", "kept", "why", "waits for", "file")
+    blocks: list[Block] = [
+        Notes("Versions that no rule keeps", lines),
+        Table("", rows, headers, frozenset({0})),
+    ]
+    if len(versions) > len(part):
+        left = f"and {len(versions) - len(part):,} more; --all shows them"
         blocks.append(Notes("", [Styled(left, "dim")]))
     return blocks
 
@@ -230,117 +263,3 @@ def apply(session: Session, file: str, dry_run: bool) -> int:
             outcomes = applying.apply(engine, read, how)
         engine.decisions.settle()
     return show_outcomes(session, "apply", outcomes, dry_run=False)
-
-
-# -- one file ------------------------------------------------------------------------------
-
-
-@command(
-    "explain",
-    examples="""
-        lifecycle explain /srv/uploads/report.pdf
-        lifecycle explain /srv/uploads/report.pdf --at +1y --json
-    """,
-)
-@click.argument("file", metavar="FILE|ID", type=click.Path())
-@_at_option
-def explain(session: Session, file: str, at: When | None) -> None:
-    """Say what will happen to a file, when, and why: every rule that was asked, and what blocks."""
-    with session.engine() as engine:
-        record = engine.find_record(file)
-        at_ns = None if at is None else at.ns(engine.now_ns())
-        found = engine.decisions.explain(record.file_id, at_ns=at_ns)
-        if session.as_json:
-            write_json(_explained_fields(found))
-        else:
-            show_sheet(_explained_sheet(found))
-
-
-def _explained_sheet(found: Explanation) -> list[Block]:
-    file, verdict, dates = found.file, found.verdict, found.dates
-    blocks: list[Block] = [Heading(name_text(file.place), file.state.value)]
-    now: list[Text] = []
-    if verdict.verb is not None:
-        line = f"{verdict.verb.value}, since {time_text(verdict.due_ns)}: {verdict.reason}"
-        now.append(Styled(line, _STYLES[verdict.verb.value]))
-        if verdict.guard:
-            now.append(Styled(f"but it waits: {verdict.guard}: {verdict.waits}", "warn"))
-    else:
-        now.append(f"nothing: {verdict.reason}")
-        coming = found.coming
-        if coming is not None:
-            then = f"{time_text(coming.due_ns)}  {coming.verb.value}: {coming.reason}"
-            now.append(f"next: {then}")
-            if coming.guard:
-                now.append(Styled(f"it will wait then: {coming.guard}: {coming.waits}", "warn"))
-    blocks.append(Notes("Now", now))
-    rows: list[list[Text]] = [
-        [Styled("chosen", "good") if it.chosen else "", it.policy.name, it.why]
-        for it in found.considered
-    ]
-    blocks.append(Table("Rules, in the order in which they are asked", rows))
-    moments = [
-        ("age counts from", dates.age_ns),
-        ("backup", dates.backup_ns),
-        ("archive", dates.archive_ns),
-        ("retention ends", dates.retention_ns),
-        ("delete", dates.delete_ns),
-    ]
-    blocks.append(
-        Table("Dates", [[name, "never" if ns is None else time_text(ns)] for name, ns in moments])
-    )
-    held: list[Text] = [
-        Styled(f"held by {hold.owner}: {hold.reason or 'no reason given'}{_until(hold.ends_ns)}",
-               "warn")
-        for hold in found.holds
-    ]  # fmt: skip
-    if held:
-        blocks.append(Notes("Holds", held))
-    return blocks
-
-
-def _until(ends_ns: int | None) -> str:
-    return "" if ends_ns is None else f", until {time_text(ends_ns)}"
-
-
-def _explained_fields(found: Explanation) -> dict[str, Any]:
-    file, verdict, dates, coming = found.file, found.verdict, found.dates, found.coming
-    return {
-        **path_fields(below(file.root, file.path)),
-        "file_id": to_text(file.file_id),
-        "state": file.state.value,
-        "policy": found.policy.name,
-        "verdict": {
-            "verb": None if verdict.verb is None else verdict.verb.value,
-            "reason": verdict.reason,
-            "due": None if verdict.verb is None else to_iso(verdict.due_ns),
-            "guard": verdict.guard if verdict.verb is not None else "",
-            "waits": verdict.waits if verdict.verb is not None else "",
-        },
-        "next": None
-        if coming is None
-        else {
-            "verb": coming.verb.value,
-            "reason": coming.reason,
-            "due": to_iso(coming.due_ns),
-            "guard": coming.guard,
-            "waits": coming.waits,
-        },
-        "rules": [
-            {"policy": it.policy.name, "chosen": it.chosen, "why": it.why}
-            for it in found.considered
-        ],
-        "dates": {
-            name.removesuffix("_ns"): None if ns is None else to_iso(ns)
-            for name, ns in dates._asdict().items()
-        },
-        "holds": [
-            {
-                "hold_id": to_text(hold.hold_id),
-                "reason": hold.reason,
-                "owner": hold.owner,
-                "ends": None if hold.ends_ns is None else to_iso(hold.ends_ns),
-            }
-            for hold in found.holds
-        ],
-    }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lifecycle_sync.decide.dates import NS_PER_DAY, age_begins_ns
 from lifecycle_sync.model.plan import Subject
-from lifecycle_sync.model.policy import LifecyclePolicy, Match
+from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy, Match
 
 DEFAULT = "default"
 
@@ -35,6 +35,7 @@ class Rules:
             if policy.match is None and policy.name != DEFAULT
             for file_type in policy.file_types
         }
+        self._keeping = [it for it in self._matching if it[0].keep != KeepRules()]
         self._aging = any(match.older_than_days for _policy, match in self._matching)
 
     def choose(self, file: Subject, now_ns: int) -> LifecyclePolicy:
@@ -48,6 +49,13 @@ class Rules:
             if not mismatch(policy, match, file, now_ns):
                 return policy
         return self._by_type.get(file.file_type) or self._by_name[DEFAULT]
+
+    def joining(self, file: Subject, now_ns: int) -> list[LifecyclePolicy]:
+        """The policies whose keep rules join those of the one that governs a file, which may be
+        among them: all whose match holds."""
+        return [
+            policy for policy, match in self._keeping if not mismatch(policy, match, file, now_ns)
+        ]
 
     def consider(self, file: Subject, now_ns: int) -> Iterator[Considered]:
         """Every rule in the order in which it is asked, up to the one that is chosen."""

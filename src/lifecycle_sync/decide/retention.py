@@ -4,14 +4,22 @@ weeks, months and years, and what somebody holds.
 A version is kept as soon as one rule asks for it. Periods are those of UTC, weeks begin on Monday
 (ISO 8601), and only periods that have a version count: a file that was written twice in ten years
 has two years, not ten. Nothing is ever a reason against a version, there are only reasons for one.
+
+Keep rules of all policies whose match holds join those of the one that governs the file. Without
+versioning the newest version is kept. What nobody follows any more, and what may have rotted, keeps
+all that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from lifecycle_sync.decide.choice import Rules
+from lifecycle_sync.model.file import FileFlag, Tracking
+from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, VersionMark
 from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,8 +60,10 @@ def retained(
     newest_first = sorted(versions, key=lambda it: (it.kept_ns, it.version_id), reverse=True)
     reasons: list[list[str]] = [[] for _ in newest_first]
     for policy in policies:
+        _first(reasons, _newest(policy), "version")
+        if not policy.versioning_enabled:
+            continue
         rules = policy.keep
-        _first(reasons, policy.max_versions, "version")
         _first(reasons, rules.last, "last")
         for name, number, period_of in _periods(rules):
             _last_of_each(newest_first, reasons, name, number, period_of)
@@ -64,6 +74,75 @@ def retained(
         VersionVerdict(version, tuple(dict.fromkeys(found)))
         for version, found in zip(newest_first, reasons, strict=True)
     ]
+
+
+def of_file(
+    file: Subject, versions: Sequence[KeptVersion], rules: Rules, at_ns: int
+) -> list[VersionVerdict]:
+    """The verdict on each version of a file, the newest first, by the rules that hold for it."""
+    policies = [rules.choose(file, at_ns)]
+    policies += [replace(other, max_versions=0) for other in rules.joining(file, at_ns)]
+    pinned = ""
+    if file.tracking != Tracking.TRACKED.value:
+        pinned = "the file is not followed any more"
+    elif file.flags & FileFlag.SUSPECT:
+        pinned = "the file may have rotted"
+    return retained(
+        [Timed(version.version_id, version.kept_ns) for version in versions],
+        policies,
+        pinned=[version.version_id for version in versions] if pinned else (),
+        pinned_reason=pinned,
+    )
+
+
+def marks_of(
+    file: Subject, versions: Sequence[KeptVersion], rules: Rules, now_ns: int
+) -> Iterator[VersionMark]:
+    """What is to be written back about the versions of a file: nothing where it is so already."""
+    kept = {it.version.version_id: it.kept for it in of_file(file, versions, rules, now_ns)}
+    for version in versions:
+        if kept[version.version_id]:
+            if version.beyond_ns is not None:
+                yield VersionMark(file.file_id, version.version_id, None)
+        elif version.beyond_ns is None:
+            yield VersionMark(file.file_id, version.version_id, now_ns)
+
+
+def beyond(
+    file: Subject, versions: Sequence[KeptVersion], rules: Rules, at_ns: int, held: str | None
+) -> Iterator[Beyond]:
+    """The versions of a file that no rule keeps; `held` is the reason of a hold on the file."""
+    by_id = {version.version_id: version for version in versions}
+    policy = rules.choose(file, at_ns)
+    for newer, verdict in enumerate(of_file(file, versions, rules, at_ns)):
+        if not verdict.kept:
+            version = by_id[verdict.version.version_id]
+            yield Beyond(
+                file_id=file.file_id,
+                repository_id=file.repository_id,
+                path=file.path,
+                version_id=version.version_id,
+                number=version.number,
+                kept_ns=version.kept_ns,
+                size=version.size,
+                policy_name=policy.name,
+                reason=why_beyond(policy, newer),
+                guard="" if held is None else "hold",
+                waits=held or "",
+            )
+
+
+def why_beyond(policy: LifecyclePolicy, newer: int) -> str:
+    """Why no rule keeps a version that has so many newer ones."""
+    number = _newest(policy)
+    kept = "1 version is kept" if number == 1 else f"{number:,} versions are kept"
+    rules = ", and no keep rule asks for it" if policy.keep != KeepRules() else ""
+    return f"{kept} and {newer:,} {'is' if newer == 1 else 'are'} newer{rules}"
+
+
+def _newest(policy: LifecyclePolicy) -> int:
+    """How many versions are kept whatever their age."""
+    return policy.max_versions if policy.versioning_enabled else min(policy.max_versions, 1)
 
 
 def prunable(verdicts: Sequence[VersionVerdict]) -> list[bytes]:

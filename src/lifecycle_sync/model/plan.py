@@ -78,6 +78,43 @@ class Decided(NamedTuple):
     next_due_ns: int | None
 
 
+class KeptVersion(NamedTuple):
+    """A version in the vault that backups go to. `beyond_ns` is since when no rule is known to keep
+    it, in nanoseconds since 1970 UTC; None where one does."""
+
+    version_id: bytes
+    number: int
+    kept_ns: int
+    size: int
+    beyond_ns: int | None
+
+
+class VersionMark(NamedTuple):
+    """What is written back about a version: since when no rule keeps it, None where one does."""
+
+    file_id: bytes
+    version_id: bytes
+    beyond_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """A version that no rule keeps, and why it is that: it is marked for pruning, and nothing
+    happens to it by this plan. `guard` and `waits` as for an action."""
+
+    file_id: bytes
+    repository_id: bytes
+    path: bytes
+    version_id: bytes
+    number: int
+    kept_ns: int
+    size: int
+    policy_name: str
+    reason: str
+    guard: str = ""
+    waits: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One act on one file, the rule that asks for it, why, and what it is expected to be.
@@ -132,7 +169,8 @@ class Plan:
 
     `seq` is the registry's last change, `policies_hash` tells of which rules it follows from.
     `more` actions are due beside these: the next plan has them. `kept` counts what was judged and
-    stays as it is, by the reason.
+    stays as it is, by the reason. `versions` are those that no rule keeps; with `more_versions`
+    there are others beside these.
     """
 
     registry_id: bytes
@@ -144,3 +182,5 @@ class Plan:
     actions: tuple[Action, ...]
     more: int
     kept: tuple[tuple[str, int], ...]
+    versions: tuple[Beyond, ...] = ()
+    more_versions: bool = False

@@ -18,7 +18,7 @@ from lifecycle_sync.model.file import FileRecord, LifecycleState
 from lifecycle_sync.model.hold import Confirmation, Hold, Switch
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import ActRun, Operation, Run, RunType
-from lifecycle_sync.model.plan import Decided, Subject
+from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.record import (
     DirectoryTotals,
@@ -475,9 +475,21 @@ class DueStore(Protocol):
         """Those that there are, of every state and tracking, by id."""
         ...
 
-    def write_decided(self, decided: Sequence[Decided], seq: int | None) -> None:
+    def write_decided(
+        self, decided: Sequence[Decided], seq: int | None, marks: Sequence[VersionMark] = ()
+    ) -> None:
         """Write policies and dates of records that still have their seq, which stays; with `seq`
-        all records up to it are decided."""
+        all records up to it are decided. `marks` say of versions that no rule keeps them, or that
+        one does again."""
+        ...
+
+    def kept_versions(self, file_ids: Iterable[bytes]) -> dict[bytes, list[KeptVersion]]:
+        """The versions of files in the vault that backups go to, newest first, by file; files
+        without any are left out."""
+        ...
+
+    def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
+        """Ids of files that have versions which are marked as kept by no rule, in their order."""
         ...
 
     def deleted_since(self, repository_id: bytes, since_ns: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from lifecycle_sync.model.hold import Switch
 from lifecycle_sync.model.ids import first_id
-from lifecycle_sync.model.plan import Decided, Subject
+from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Row
 from lifecycle_sync.registry.schema import statements
@@ -57,9 +57,12 @@ class SqliteDue(SqliteBase):
             rows = connection.execute(DUE["subjects"], {"ids": ids}).fetchall()
         return {row[2]: subject(row) for row in rows}
 
-    def write_decided(self, decided: Sequence[Decided], seq: int | None) -> None:
+    def write_decided(
+        self, decided: Sequence[Decided], seq: int | None, marks: Sequence[VersionMark] = ()
+    ) -> None:
         with self._db.write() as connection:
             connection.executemany(DUE["write_decided"], decided)
+            connection.executemany(DUE["mark_version"], marks)
             if seq is not None:
                 connection.execute(DUE["set_decided"], (seq,))
 
@@ -75,6 +78,22 @@ class SqliteDue(SqliteBase):
                     },
                 ).get
             )
+
+    # -- versions --------------------------------------------------------------------------
+
+    def kept_versions(self, file_ids: Iterable[bytes]) -> dict[bytes, list[KeptVersion]]:
+        ids = json.dumps([file_id.hex() for file_id in file_ids])
+        with self._db.read() as connection:
+            rows = connection.execute(DUE["kept_versions"], {"ids": ids}).fetchall()
+        found: dict[bytes, list[KeptVersion]] = {}
+        for file_id, *rest in rows:
+            found.setdefault(file_id, []).append(KeptVersion(*rest))
+        return found
+
+    def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
+        with self._db.read() as connection:
+            rows = connection.execute(DUE["files_with_versions_beyond"], (after or b"", limit))
+            return [file_id for (file_id,) in rows]
 
     # -- switches --------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.config import Settings as Settings  # noqa: PLC0414
     from lifecycle_sync.model.hold import Hold as Hold  # noqa: PLC0414
     from lifecycle_sync.model.plan import Action as Action  # noqa: PLC0414
+    from lifecycle_sync.model.plan import Beyond as Beyond  # noqa: PLC0414
     from lifecycle_sync.model.plan import Plan as Plan  # noqa: PLC0414
     from lifecycle_sync.model.plan import RootPlan as RootPlan  # noqa: PLC0414
     from lifecycle_sync.model.policy import LifecyclePolicy as LifecyclePolicy  # noqa: PLC0414

@@ -40,6 +40,7 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.order import pause_words
+from lifecycle_sync.service.retaining import VERSIONS_MAX, Found, Retained, Retaining, retained
 from lifecycle_sync.service.roots import Roots
 
 _PAGE = 2_000
@@ -55,7 +56,8 @@ _TRUSTED = "clock-trusted"
 @dataclass(frozen=True)
 class Explanation:
     """Why what happens to a file happens: every rule that was asked, in order, the dates of the one
-    that won, the verdict now, and what holds the file."""
+    that won, the verdict now, and what holds the file. `versions` are those of it in the backup
+    vault, the newest first, each with what keeps it."""
 
     file: Subject
     considered: tuple[Considered, ...]
@@ -65,6 +67,7 @@ class Explanation:
     coming: Action | None
     holds: tuple[Hold, ...]
     root: Root
+    versions: tuple[Retained, ...] = ()
 
 
 class Decisions:
@@ -75,6 +78,7 @@ class Decisions:
         self._roots = roots
         self._settings = settings
         self._clock = clock
+        self._retaining = Retaining(registry)
 
     # -- dates -----------------------------------------------------------------------------
 
@@ -87,7 +91,9 @@ class Decisions:
             if cancel is not None:
                 cancel.check()
             self._registry.write_decided(
-                [decide(file, rules, now_ns) for file in page], page[-1].seq
+                [decide(file, rules, now_ns) for file in page],
+                page[-1].seq,
+                self._retaining.marks(page, rules, now_ns),
             )
             count += len(page)
         # What was due and led to nothing has another date by now.
@@ -96,13 +102,14 @@ class Decisions:
             due, after = self._registry.due(now_ns, after, _PAGE)
             anew = [decide(file, rules, now_ns) for file in due]
             changed = [
-                it
+                (it, file)
                 for it, file in zip(anew, due, strict=True)
                 if (it.policy_name, it.expiry_ns, it.next_due_ns)
                 != (file.governed_by, file.expiry_ns, file.next_due_ns)
             ]
             if changed:
-                self._registry.write_decided(changed, None)
+                marks = self._retaining.marks([file for _it, file in changed], rules, now_ns)
+                self._registry.write_decided([it for it, _file in changed], None, marks)
                 count += len(changed)
             if after is None:
                 return count
@@ -134,8 +141,10 @@ class Decisions:
             min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
         )
         seq = self._registry.last_seq()
-        return plan(
-            self._candidates(at_ns, roots.keys(), held, now_ns, cancel or CancelToken()),
+        beyond = Found(min(actions_max, VERSIONS_MAX))
+        cancel = cancel or CancelToken()
+        made = plan(
+            self._candidates(situation, held, beyond, cancel),
             situation,
             registry_id=self._registry.registry_id,
             seq=seq,
@@ -143,21 +152,20 @@ class Decisions:
             policies_hash=hash_of(policies),
             actions_max=actions_max,
         )
+        self._retaining.add_marked(situation, beyond, cancel)
+        versions = sorted(beyond.versions, key=lambda it: (roots[it.repository_id].path, it.path))
+        return replace(made, versions=tuple(versions), more_versions=beyond.more)
 
     def _candidates(
-        self,
-        at_ns: int,
-        roots: object,
-        held: dict[bytes, str],
-        now_ns: int,
-        cancel: CancelToken,
+        self, situation: Situation, held: dict[bytes, str], beyond: Found, cancel: CancelToken
     ) -> Iterator[Subject]:
         """What may be due: by its date, or because it changed since that was written."""
-        for page in self._pages(at_ns):
+        for page in self._pages(situation.at_ns):
             cancel.check()
-            mine = [file for file in page if file.repository_id in roots]  # type: ignore[operator]
+            mine = [file for file in page if file.repository_id in situation.roots]
             held.clear()
-            held.update(self._registry.held([file.file_id for file in mine], at_ns))
+            held.update(self._registry.held([file.file_id for file in mine], situation.at_ns))
+            self._retaining.add(mine, situation, held, beyond)
             yield from mine
 
     def _pages(self, at_ns: int) -> Iterator[list[Subject]]:
@@ -319,6 +327,7 @@ class Decisions:
             subjects = self._registry.subjects(page)
             held.clear()
             held.update(self._registry.held(page, at_ns))
+            versions = self._retaining.of(list(subjects.values()))
             held_now = held if at_ns == now_ns else self._registry.held(page, now_ns)
             for file_id in page:
                 file = subjects[file_id]
@@ -346,6 +355,7 @@ class Decisions:
                     if file_id in held_now
                     else (),
                     root=roots[root_id],
+                    versions=retained(file, versions.get(file_id, ()), situation),
                 )
 
     def _mass(self, repository_id: bytes, at_ns: int) -> str:

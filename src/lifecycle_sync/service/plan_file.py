@@ -13,7 +13,7 @@ from lifecycle_sync.errors import PlanError
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.ids import from_text, to_text
 from lifecycle_sync.model.observation import Fingerprint
-from lifecycle_sync.model.plan import PLAN_FORMAT, Action, Plan, RootPlan, Verb
+from lifecycle_sync.model.plan import PLAN_FORMAT, Action, Beyond, Plan, RootPlan, Verb
 
 SCHEMA_VERSION = 1
 
@@ -33,6 +33,8 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "actions": [_action_fields(action) for action in plan.actions],
         "more": plan.more,
         "kept": dict(plan.kept),
+        "versions": [_version_fields(version) for version in plan.versions],
+        "more_versions": plan.more_versions,
     }
     return document | {"hash": _hash(document)}
 
@@ -112,6 +114,8 @@ def _plan_of(document: Mapping[str, Any]) -> Plan:
         actions=tuple(_action_of(action) for action in document["actions"]),
         more=document["more"],
         kept=tuple(document["kept"].items()),
+        versions=tuple(_version_of(version) for version in document["versions"]),
+        more_versions=document["more_versions"],
     )
 
 
@@ -138,6 +142,39 @@ def _action_of(action: Mapping[str, Any]) -> Action:
         guard=action["guard"],
         waits=action["waits"],
     )
+
+
+def _version_of(version: Mapping[str, Any]) -> Beyond:
+    return Beyond(
+        file_id=from_text(version["file_id"]),
+        repository_id=from_text(version["repository_id"]),
+        path=_path(version),
+        version_id=from_text(version["version_id"]),
+        number=version["number"],
+        kept_ns=version["kept_ns"],
+        size=version["size"],
+        policy_name=version["policy"],
+        reason=version["reason"],
+        guard=version["guard"],
+        waits=version["waits"],
+    )
+
+
+def _version_fields(version: Beyond) -> dict[str, Any]:
+    return {
+        "file_id": to_text(version.file_id),
+        "repository_id": to_text(version.repository_id),
+        **_path_fields(version.path),
+        "version_id": to_text(version.version_id),
+        "number": version.number,
+        "kept_at": to_iso(version.kept_ns),
+        "kept_ns": version.kept_ns,
+        "size": version.size,
+        "policy": version.policy_name,
+        "reason": version.reason,
+        "guard": version.guard,
+        "waits": version.waits,
+    }
 
 
 def _root_fields(root: RootPlan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lifecycle_sync.model.hold import Switch
 from lifecycle_sync.model.ids import first_id
-from lifecycle_sync.model.plan import Decided, Subject
+from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.codes import type_codes
 from lifecycle_sync.testing.memory_holds import by_id
@@ -55,7 +55,9 @@ class MemoryDue(MemoryBase):
                 if file is not None
             }
 
-    def write_decided(self, decided: Sequence[Decided], seq: int | None) -> None:
+    def write_decided(
+        self, decided: Sequence[Decided], seq: int | None, marks: Sequence[VersionMark] = ()
+    ) -> None:
         with self._writing() as tables:
             for row in decided:
                 file = tables.files.get(row.row_id)
@@ -63,8 +65,37 @@ class MemoryDue(MemoryBase):
                     continue
                 tables.files[row.row_id] = replace(file, policy_name=row.policy_name)
                 tables.dates[row.row_id] = (row.next_due_ns, row.expiry_ns)
+            for mark in marks:
+                for file_id, number, version_id in tables.versions:
+                    if (file_id, version_id) == mark[:2]:
+                        tables.beyond[file_id, number, version_id] = mark.beyond_ns
             if seq is not None:
                 tables.decided_seq = seq
+
+    def kept_versions(self, file_ids: Iterable[bytes]) -> dict[bytes, list[KeptVersion]]:
+        wanted = set(file_ids)
+        found: dict[bytes, list[KeptVersion]] = {}
+        with self._reading() as tables:
+            store = tables.stores.get("backup")
+            for key in sorted(tables.versions, reverse=True):
+                row = tables.versions[key]
+                mine = store is not None and (row.location or "").startswith(store.hex())
+                if key[0] in wanted and mine:
+                    found.setdefault(key[0], []).append(
+                        KeptVersion(
+                            row.version_id,
+                            row.number,
+                            row.created_ns,
+                            row.size,
+                            tables.beyond.get(key),
+                        )
+                    )
+        return found
+
+    def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
+        with self._reading() as tables:
+            found = {key[0] for key, beyond_ns in tables.beyond.items() if beyond_ns is not None}
+        return sorted(it for it in found if it > (after or b""))[:limit]
 
     def deleted_since(self, repository_id: bytes, since_ns: int) -> int:
         oldest = first_id(since_ns - _ID_MARGIN_NS)

@@ -126,6 +126,8 @@ class Tables:
     act_runs: dict[int, ActRun] = field(default_factory=dict)
     # By file, number and id.
     versions: dict[tuple[bytes, int, bytes], VersionRow] = field(default_factory=dict)
+    # By the same: since when no rule keeps it.
+    beyond: dict[tuple[bytes, int, bytes], int | None] = field(default_factory=dict)
     holds: dict[bytes, Hold] = field(default_factory=dict)
     confirmations: dict[Confirmation, None] = field(default_factory=dict)
     manifests: dict[tuple[bytes, str], None] = field(default_factory=dict)
@@ -163,6 +165,7 @@ class Tables:
             operations=dict(self.operations),
             act_runs=dict(self.act_runs),
             versions=dict(self.versions),
+            beyond=dict(self.beyond),
             holds=dict(self.holds),
             confirmations=dict(self.confirmations),
             manifests=dict(self.manifests),

@@ -18,6 +18,7 @@ from lifecycle_sync.model.act import (
 )
 from lifecycle_sync.model.file import FileFlag, LifecycleState, Tracking
 from lifecycle_sync.model.observation import Fingerprint
+from lifecycle_sync.model.plan import KeptVersion, VersionMark
 from lifecycle_sync.testing.registry_contract_acts import STORE, ActContractBase, tuple_of
 from lifecycle_sync.testing.registry_contract_base import MANY, House
 from lifecycle_sync.testing.registry_contract_states import WAY_TO
@@ -270,6 +271,36 @@ class OutcomeContract(ActContractBase):
         house.reopen()
         assert house.registry.versions(file_id) == rows[::-1]
         assert house.registry.versions(house.ids.one()) == []
+
+    def test_versions_that_no_rule_keeps_are_marked_until_one_does(self, house: House) -> None:
+        registry = house.registry
+        registry.set_store("backup", STORE)
+        registry.set_store("archive", b"a" * 16)
+        house.settled(b"one", b"two")
+        one, two = house.record(b"one").file_id, house.record(b"two").file_id
+        mine = STORE.hex() + "/manifest"
+        rows = [self.version(house, number, location=mine) for number in (1, 2, 3)]
+        for row in (*rows, self.version(house, 4, location=f"{(b'a' * 16).hex()}/manifest")):
+            self.act_on(house, b"one", version=row)
+        self.act_on(house, b"two", version=self.version(house, 1, location=STORE.hex()))
+        kept = registry.kept_versions([one, two, house.ids.one()])
+        # The archive keeps what it has.
+        assert kept[one] == [
+            KeptVersion(it.version_id, it.number, it.created_ns, it.size, None) for it in rows[::-1]
+        ]
+        assert (set(kept), len(kept[two])) == ({one, two}, 1)
+        assert registry.files_with_versions_beyond(None, MANY) == []
+        marks = [VersionMark(one, it.version_id, 77) for it in rows[:2]]
+        marks.append(VersionMark(two, kept[two][0].version_id, 78))
+        registry.write_decided([], None, marks)
+        house.reopen()
+        registry = house.registry
+        assert [it.beyond_ns for it in registry.kept_versions([one])[one]] == [None, 77, 77]
+        assert registry.files_with_versions_beyond(None, MANY) == sorted([one, two])
+        assert registry.files_with_versions_beyond(min(one, two), MANY) == [max(one, two)]
+        assert len(registry.files_with_versions_beyond(None, 1)) == 1
+        registry.write_decided([], None, [VersionMark(two, kept[two][0].version_id, None)])
+        assert registry.files_with_versions_beyond(None, MANY) == [one]
 
     def test_the_vault_of_a_kind_is_remembered_until_it_is_forgotten(self, house: House) -> None:
         registry = house.registry

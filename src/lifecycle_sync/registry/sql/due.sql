@@ -56,6 +56,21 @@ WHERE row_id = ?1 AND seq = ?2 AND EXISTS (SELECT 1 FROM policies WHERE name = ?
     AND (expiry_ns IS NOT ?4 OR next_due_at IS NOT ?5
         OR policy <> (SELECT number FROM policies WHERE name = ?3));
 
+-- name: kept_versions
+-- Of the vault that backups go to: the archive keeps what it has.
+SELECT v.file_id, v.version_id, v.number, v.created_ns, v.size, v.beyond_ns
+FROM json_each(:ids) i CROSS JOIN versions v ON v.file_id = unhex(i.value)
+JOIN locations l ON l.location_id = v.location
+JOIN stores s ON s.kind = 'backup' AND substr(l.location, 1, 32) = lower(hex(s.store_id))
+ORDER BY v.file_id, v.number DESC, v.version_id DESC;
+
+-- name: mark_version
+UPDATE versions SET beyond_ns = ?3 WHERE file_id = ?1 AND version_id = ?2;
+
+-- name: files_with_versions_beyond
+SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
+WHERE beyond_ns IS NOT NULL AND file_id > ? ORDER BY file_id LIMIT ?;
+
 -- name: deleted_since
 -- Ids grow with time, so no index on the time itself is kept.
 SELECT count(*) FROM operations o JOIN act_runs a ON a.act_id = o.run_id
