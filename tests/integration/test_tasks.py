@@ -19,6 +19,7 @@ from lifecycle_sync.service.temp.cleanup import TempStorageCleanupService
 from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
 from lifecycle_sync.tasks.runner import CeleryRunner
 from lifecycle_sync.tasks.temp_storage_cleanup import (
+    QUEUE,
     TASKS,
     beat_schedule,
     configure_cleanup,
@@ -29,7 +30,8 @@ from lifecycle_sync.tasks.temp_storage_cleanup import (
     task_emergency_cleanup,
     task_scheduled_cleanup,
 )
-from tests.support.brokers import running_broker
+from tests.support.brokers import backend_of, running_broker
+from tests.support.rabbitmq import running_rabbitmq
 from tests.support.temp_jobs import Place, Storage
 
 HOUSE = Path(__file__).parents[2]
@@ -132,10 +134,14 @@ def test_each_task_does_what_it_says(storage):
 # -- with a broker and workers -----------------------------------------------------------------
 
 
-@pytest.fixture
-def broker():
+@pytest.fixture(params=["redis"])
+def broker(request, tmp_path):
     # One a test: a task that is delivered once more is not another test's.
-    with running_broker() as address:
+    if request.param == "rabbitmq":
+        running = running_rabbitmq(tmp_path / "rabbitmq")
+    else:
+        running = running_broker()
+    with running as address:
         yield address
 
 
@@ -144,6 +150,7 @@ class Crawler:
 
     def __init__(self, base: Path, broker: str) -> None:
         self.base = base
+        self.broker = broker
         self._environment = {
             **os.environ,
             "CRAWLER_BASE": str(base),
@@ -156,7 +163,9 @@ class Crawler:
             connection.execute(
                 sa.text("CREATE TABLE crawl_jobs (id INTEGER, status TEXT, updated_at TEXT)")
             )
-        self.app = Celery("crawler", broker=broker, backend=broker, set_as_current=False)
+        self.app = Celery(
+            "crawler", broker=broker, backend=backend_of(broker), set_as_current=False
+        )
         configure_cleanup(self.app)
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -206,6 +215,8 @@ class Crawler:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait(30)
         self._engine.dispose()
+        # Else the connection that answers come through stays open.
+        self.app.backend.result_consumer.stop()
         self.app.close()
 
 
@@ -250,18 +261,24 @@ def test_a_real_worker_does_them_and_a_child_killed_in_the_middle_costs_nothing(
     assert runner.status("never")["status"] == "PENDING"
 
 
-def test_what_a_killed_worker_had_begun_the_next_one_ends(crawler):
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
+def test_cleanups_wait_for_what_matters_more_and_outlive_their_worker(crawler):
     crawler.job(1, "failed")
     for number in range(5):
         crawler.storage.put(f"job_1_chunk_a_{number}")
     (crawler.base / "slow").touch()
+    # Both wait for a worker: the clean-up was first, the application's own task is more urgent.
+    cleaned = crawler.send(task_cleanup_after_crash, 1)
+    urgent = 0 if crawler.broker.startswith("redis") else 9
+    counted = crawler.app.send_task("crawler.count_files", queue=QUEUE, priority=urgent)
     first = crawler.worker()
-    result = crawler.send(task_cleanup_after_crash, 1)
     crawler.reached()
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(30)
+    assert counted.get(timeout=60) == 5, crawler.logs()
     (crawler.base / "slow").unlink()
     assert len(crawler.storage.left()) == 5
+    # What the killed worker had begun the next one ends.
     crawler.worker(visibility=1)
-    assert result.get(timeout=120)["files_deleted"] == 5, crawler.logs()
+    assert cleaned.get(timeout=120)["files_deleted"] == 5, crawler.logs()
     assert crawler.storage.left() == set()

@@ -21,6 +21,11 @@ def free_port() -> int:
         return port
 
 
+def backend_of(broker: str) -> str | None:
+    """Where the results of tasks go: into Redis itself; RabbitMQ sends them to who asked."""
+    return {"redis": broker, "amqp": "rpc://"}.get(broker.partition(":")[0])
+
+
 @contextmanager
 def running_broker() -> Iterator[str]:
     """The address of a broker that runs meanwhile; skipped where the server is not installed.

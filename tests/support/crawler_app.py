@@ -1,7 +1,8 @@
 """A Celery application as a crawler has it: jobs in SQLite, temporary files in a folder.
 
 Run by workers in tests; CRAWLER_BASE is where its files are, CRAWLER_BROKER its broker. While a
-file `slow` is there, an unlink waits, after it has left its process's number in `reached`.
+file `slow` is there, an unlink waits, after it has left its process's number in `reached`. Its own
+task, `count_files`, tells how many temporary files there are when its turn comes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lifecycle_sync.service.temp.cleanup import TempStorageCleanupService
 from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
 from lifecycle_sync.tasks.temp_storage_cleanup import configure_cleanup
 from lifecycle_sync.testing.fileops import FileOpsWrapper
+from tests.support.brokers import backend_of
 
 BASE = Path(os.environ.get("CRAWLER_BASE", "/nonexistent"))
 BROKER = os.environ.get("CRAWLER_BROKER", "memory://")
@@ -32,7 +34,7 @@ app.conf.update(
         "unacked_restore_throttle": 1,
     },
     broker_connection_retry_on_startup=True,
-    result_backend=BROKER if BROKER.startswith("redis") else None,
+    result_backend=backend_of(BROKER),
     worker_prefetch_multiplier=1,
 )
 
@@ -55,3 +57,9 @@ def make_service() -> TempStorageCleanupService:
 
 
 configure_cleanup(app, make_service)
+
+
+@app.task(name="crawler.count_files")
+def count_files() -> int:
+    """How many temporary files there are now."""
+    return len(list((BASE / "temp").glob("job_*")))

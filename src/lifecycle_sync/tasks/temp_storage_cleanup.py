@@ -56,6 +56,9 @@ class _CleanupTask(Task):
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         if options.get("priority") is None:
             options["priority"] = priority_for(self.app)
+        if not {"queue", "exchange", "routing_key"} & options.keys():
+            # Celery 6 will not look at the attribute.
+            options["queue"] = self.queue
         return super().apply_async(args, kwargs, **options)
 
 
