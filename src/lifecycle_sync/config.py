@@ -24,12 +24,14 @@ from lifecycle_sync.config_values import (
     Conflicts,
     Count,
     Database,
+    Days,
     Flag,
     Folder,
     Folders,
     Given,
     OptionalFolder,
     Patterns,
+    Rate,
     Seconds,
     Secret,
     Setting,
@@ -58,7 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Made by its constructor, relative paths start at the working directory. Raises `ConfigError`
     with every fault. `local_storage_path` and `roots` are the folders under management;
-    `worker_threads` None means one a core; `source` is the file that was read, if any.
+    `worker_threads` None means one a core, `hash_megabytes_per_second` None no limit; `source` is
+    the file that was read, if any.
     """
 
     database_path: Database = Path("file_registry.db")
@@ -66,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     archive_path: Folder = Path("archive")
     backup_path: Folder = Path("backup")
     registry_sync_interval: Seconds = 300
+    reconciliation_interval: Seconds = 86_400
     cleanup_interval: Seconds = 3600
     backup_interval: Seconds = 3600
     policy_enforcement_interval: Seconds = 1800
@@ -78,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ignore: Patterns = ()
     ignore_defaults: Flag = True
     worker_threads: Threads = None
+    max_concurrency: Threads = 4
+    hash_megabytes_per_second: Rate = None
+    scrub_days: Days = 30
     hash_algorithm: Algorithm = "sha256"
     calculate_hashes: Flag = True
     temp_files: TempFilesSection = TempFiles()

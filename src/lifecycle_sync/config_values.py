@@ -118,6 +118,15 @@ Threads = Annotated[
     Annotated[int, msgspec.Meta(ge=1, le=256)] | None,
     Rule("write a whole number from 1 to 256, or leave it out for one a core"),
 ]
+Rate = Annotated[
+    Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None,
+    Rule("write megabytes a second, such as 20, or leave it out for no limit"),
+]
+Days = Annotated[
+    int,
+    msgspec.Meta(ge=0, le=36_500),
+    Rule("write whole days from 1 to 36500, or 0 for never"),
+]
 Algorithm = Annotated[Literal["sha256", "blake3"], Rule("write sha256 or blake3")]
 Conflicts = Annotated[
     Literal["disk", "registry", "newest", "keep_both"],

@@ -370,12 +370,17 @@ def test_what_cannot_be_read_is_told_with_its_reason(tree, monkeypatch):
 # -- sync ----------------------------------------------------------------------------------
 
 
-def test_sync_of_a_folder_below_a_root_takes_the_whole_root(tree):
+def test_sync_of_a_folder_below_a_root_looks_at_that_alone(tree):
     lifecycle("add", tree)
     done = lifecycle("sync", tree / "photos/2025")
     assert done.code == 0
-    assert f"lies in the root {tree}: syncing all of it" in done.err
-    assert "5 added" in done.out
+    assert done.out.startswith(f"{tree}/photos/2025: ")
+    assert "added" in done.out and "hashed" in done.out
+    found = [it["path"] for it in lifecycle("find", "--json").lines]
+    assert found and all(path.startswith(f"{tree}/photos/2025/") for path in found)
+    # One folder that is named with what is in it is named once.
+    both = lifecycle("sync", tree / "photos", tree / "photos/2025")
+    assert len(both.out.splitlines()) == 1
 
 
 def test_sync_of_a_folder_that_is_no_root_is_refused(tree, work):

@@ -94,8 +94,11 @@ def test_manual_reconciliation(manager, repo_path):
     manager.add_repository(repo_id, repo_path, user_area="user")
     run = manager.trigger_reconciliation(repo_id, repo_path)
     assert (run.operation_type, run.status) == ("reconciliation", "completed")
-    with pytest.raises(UsageError, match="is not the folder"):
+    with pytest.raises(UsageError, match="is neither the folder"):
         manager.trigger_reconciliation(repo_id, repo_path / "inbox")
+    # A folder of it, by itself.
+    run = manager.trigger_reconciliation(repo_id, repo_path / "user/2024")
+    assert (run.operation_type, run.status) == ("reconciliation", "completed")
 
 
 def test_querying_the_sync_status(manager, repo_path, caplog):

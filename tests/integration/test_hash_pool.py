@@ -449,7 +449,7 @@ def test_a_worker_that_has_another_parent_now_does_not_go_on(tmp_path, is_ours, 
     # However open its pipes are: a fork of its parent may hold them.
     parent = str(os.getpid() if is_ours else os.getppid())
     module = "lifecycle_sync.observe.hash_worker"
-    command = [sys.executable, "-S", "-P", "-m", module, parent, "sha256", "0"]
+    command = [sys.executable, "-S", "-P", "-m", module, parent, "sha256", "0", "", ""]
     output = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -11,7 +11,7 @@ from pathlib import Path
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.following import RootFollower
-from lifecycle_sync.service.settling import Settled
+from lifecycle_sync.service.look import Settled
 from lifecycle_sync.service.watch_health import RootHealth
 from lifecycle_sync.service.watch_keeper import FollowOptions
 from lifecycle_sync.service.watching import Watching

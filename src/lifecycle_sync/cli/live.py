@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.cli.session import Session
     from lifecycle_sync.service.engine import Engine
     from lifecycle_sync.service.feed import Change
-    from lifecycle_sync.service.settling import Settled
+    from lifecycle_sync.service.look import Settled
 
 _SIGNS = {"added": "+", "updated": "~", "moved": "→", "removed": "-"}
 

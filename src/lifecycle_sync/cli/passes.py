@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ def sync_roots(
     *,
     hashes: bool = True,
     scrub: bool = False,
+    below: Mapping[bytes, Sequence[bytes]] | None = None,
     also: dict[str, Any] | None = None,
 ) -> int:
     """Pass over roots once, a line each, and return the exit code.
@@ -98,6 +99,7 @@ def sync_roots(
             repositories,
             hashes=None if hashes else False,
             scrub=scrub,
+            below=below,
             progress=progress,
             cancel=cancel,
             on_report=on_report,

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from lifecycle_sync.service.cycle import SyncReport
     from lifecycle_sync.service.enforcing import Enforced
     from lifecycle_sync.service.engine import Engine
+    from lifecycle_sync.service.look import Settled
     from lifecycle_sync.service.outcome import PassOutcome
-    from lifecycle_sync.service.settling import Settled
     from lifecycle_sync.service.watching import Watching
 
 

@@ -84,6 +84,7 @@ def _sheet(standing: Standing, now_ns: int) -> list[Block]:
     ]
     rows += _watching(standing.health)
     rows.append(["last backup", _last_backup(standing, now_ns)])
+    rows += _scrub(standing, now_ns)
     trash = standing.trash
     if trash is not None and (trash.files or trash.damaged):
         rows.append(["trash", f"{count_text(trash.files, 'file')}, {size_text(trash.bytes)}"])
@@ -126,6 +127,18 @@ def _watching(health: RootHealth | None) -> list[list[Text]]:
         rows.append(["alarm", Styled(f"{alarm.name}: {utf8_text(alarm.text)}", "bad")])
         rows.append(["remedy", alarm.remedy])
     return rows
+
+
+def _scrub(standing: Standing, now_ns: int) -> list[list[Text]]:
+    """How far the round of reading everything again is; nothing where none has begun."""
+    scrub = standing.scrub
+    told = []
+    if scrub.begun_ns:
+        part = scrub.bytes / max(1, standing.totals.bytes)
+        told.append(f"{min(part, 1):.0%} of a round, begun {ago_text(scrub.begun_ns, now_ns)}")
+    if scrub.ended_ns:
+        told.append(f"the last round ended {ago_text(scrub.ended_ns, now_ns)}")
+    return [["scrub", "; ".join(told)]] if told else []
 
 
 def _loops(standing: LoopsStanding, now_ns: int) -> list[Block]:

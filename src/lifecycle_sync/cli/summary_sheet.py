@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -261,9 +262,8 @@ def pass_line(outcome: PassOutcome) -> str:
     parts = []
     run = report.run
     if run is not None and report.scanned:
-        parts.append(
-            f"{count_text(outcome.totals.files, 'file')}, {size_text(outcome.totals.bytes)}"
-        )
+        seen = report.counts if report.below else outcome.totals
+        parts.append(f"{count_text(seen.files, 'file')}, {size_text(seen.bytes)}")
         found = [
             f"{count:,} {word}"
             for count, word in (
@@ -279,7 +279,8 @@ def pass_line(outcome: PassOutcome) -> str:
         parts.append(f"{report.hashes.hashed:,} hashed")
     if trouble := trouble_of(outcome):
         parts.append(trouble)
-    return f"{utf8_text(report.repository.path)}: {'; '.join(parts)}"
+    path = os.path.join(report.repository.path, report.below).removesuffix(b"/")
+    return f"{utf8_text(path)}: {'; '.join(parts)}"
 
 
 def trouble_of(outcome: PassOutcome) -> str:

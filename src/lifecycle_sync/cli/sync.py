@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 
 @command(
     "sync",
-    notes="A DIR below a root syncs the whole root.",
+    notes="Of a DIR below a root only that folder is looked at, with all below it.",
     examples="""
         lifecycle sync
         lifecycle sync /srv/uploads --no-hash
+        lifecycle sync /srv/uploads/2024
         lifecycle sync --now
         lifecycle sync --scrub
     """,
@@ -51,12 +51,14 @@ def sync(session: Session, dir: tuple[str, ...], scrub: bool, no_hash: bool, now
     if not dir:
         check_configured(settings, "sync")
     with session.engine(settings, create=not dir) as engine:
-        repositories = _roots(session, engine, dir)
+        repositories, below = _roots(session, engine, dir)
         if now:
             repositories = _not_answered(session, engine, repositories)
             if not repositories:
                 return 0
-        return sync_roots(session, engine, repositories, hashes=not no_hash, scrub=scrub)
+        return sync_roots(
+            session, engine, repositories, hashes=not no_hash, scrub=scrub, below=below
+        )
 
 
 def _not_answered(
@@ -82,18 +84,12 @@ def _not_answered(
     return left
 
 
-def _roots(session: Session, engine: Engine, folders: Sequence[str]) -> list[Repository]:
-    from lifecycle_sync.service.orders import folder_at
+def _roots(
+    session: Session, engine: Engine, folders: Sequence[str]
+) -> tuple[list[Repository], dict[bytes, list[bytes]]]:
+    """The roots, and of those that are not meant as a whole the folders by the root's id."""
+    from lifecycle_sync.service.orders import folders_at
 
     if not folders:
-        return register_configured(session, engine, "sync")
-    chosen: dict[bytes, Repository] = {}
-    for folder in folders:
-        repository, below = folder_at(engine, folder, recorded=False)
-        if below and repository.repository_id not in chosen:
-            root = os.fsdecode(repository.path)
-            session.say(
-                f"{name_text(folder)} lies in the root {name_text(root)}: syncing all of it"
-            )
-        chosen[repository.repository_id] = repository
-    return list(chosen.values())
+        return register_configured(session, engine, "sync"), {}
+    return folders_at(engine, folders)

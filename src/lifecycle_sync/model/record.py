@@ -163,6 +163,16 @@ class HashCounts:
     unstable: int = 0
     failed: int = 0
 
+    def plus(self, other: HashCounts) -> HashCounts:
+        """The sum."""
+        return HashCounts(
+            self.hashed + other.hashed,
+            self.changed + other.changed,
+            self.suspect + other.suspect,
+            self.unstable + other.unstable,
+            self.failed + other.failed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FileQuery:

@@ -23,6 +23,7 @@ from lifecycle_sync.clock import Clock, SystemClock
 from lifecycle_sync.errors import LifecycleError, OfflineError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.record import HashResult, HashTask
+from lifecycle_sync.observe.checkpoints import Checkpoints
 from lifecycle_sync.observe.hash_process import Batch, Worker
 from lifecycle_sync.observe.hash_worker import frame
 from lifecycle_sync.observe.hasher import (
@@ -58,7 +59,9 @@ class HashPool:
 
     `algorithm` is "sha256" or "blake3", `margin_ns` the racy rule's margin in nanoseconds. With
     `workers` 0, and for small amounts, files are hashed in this process, through `fs` and by
-    `clock`. One `hash` at a time. Raises `UsageError` where the algorithm cannot be had.
+    `clock`. One `hash` at a time. All of them together read at most `bytes_per_second`, each an
+    equal part of that. `checkpoints` is a folder for the states of large files that are being
+    hashed, with which another pool goes on. Raises `UsageError` where the algorithm cannot be had.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class HashPool:
         margin_ns: int,
         fs: FileOps | None = None,
         clock: Clock | None = None,
+        bytes_per_second: float | None = None,
+        checkpoints: str = "",
     ) -> None:
         hash_constructor(algorithm)
         self._algorithm = algorithm
@@ -77,9 +82,13 @@ class HashPool:
         self._clock = clock or SystemClock()
         # An embedded or frozen interpreter cannot be started a second time by its name.
         can_start = bool(sys.executable) and not getattr(sys, "frozen", False)
-        self._workers = [
-            Worker([algorithm, str(margin_ns)]) for _ in range(workers if can_start else 0)
-        ]
+        self._bytes_per_second = bytes_per_second
+        self._checkpoints = Checkpoints(self._fs, checkpoints) if checkpoints else None
+        if self._checkpoints is not None:
+            self._checkpoints.sweep(self._clock.now_ns())
+        limit = str(bytes_per_second / max(workers, 1)) if bytes_per_second else ""
+        arguments = [algorithm, str(margin_ns), limit, checkpoints]
+        self._workers = [Worker(arguments) for _ in range(workers if can_start else 0)]
         self._busy = False
 
     def __enter__(self) -> HashPool:
@@ -125,6 +134,8 @@ class HashPool:
                 clock=self._clock,
                 cancel=cancel,
                 on_bytes=on_bytes,
+                bytes_per_second=self._bytes_per_second,
+                checkpoints=self._checkpoints,
             )
             source = iter(tasks)
             first, complete = _peek(source)

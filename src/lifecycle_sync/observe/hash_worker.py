@@ -1,12 +1,14 @@
 """The child side of the hash pool: a fresh interpreter that hashes what its standard input says.
 
-`python -m lifecycle_sync.observe.hash_worker PARENT_PID ALGORITHM MARGIN_NS`. Requests and answers
-are marshal data behind a length of four bytes (both ends are the same interpreter). A request is
-(root, drop_cache, [(directory, [name, ...]), ...]); the answers, in the order of the requests, are
-("results", outcomes, bytes read since the last answer), and ("offline", cause) where the root
-cannot be opened. ("ready",) comes once before all, ("progress", bytes read) in between.
+`python -m lifecycle_sync.observe.hash_worker PARENT_PID ALGORITHM MARGIN_NS BYTES_PER_SECOND
+CHECKPOINTS`; where the last two are empty there is no limit, and there are no checkpoints. Requests
+and answers are marshal data behind a length of four bytes (both ends are the same interpreter). A
+request is (root, drop_cache, [(directory, [name, ...]), ...]); the answers, in the order of the
+requests, are ("results", outcomes, bytes read since the last answer), and ("offline", cause) where
+the root cannot be opened. ("ready",) comes once before all, ("progress", bytes read) in between.
 
-A worker changes nothing and can be killed at any moment. It ends by itself when its parent does.
+A worker changes nothing but checkpoints and can be killed at any moment. It ends by itself when its
+parent does.
 """
 
 from __future__ import annotations
@@ -88,12 +90,17 @@ def serve(requests: BinaryIO, parent: _Parent, fs: FileOps, hasher: Hasher) -> N
 
 def main(arguments: list[str]) -> None:
     """Serve the parent that the arguments name."""
-    parent_pid, algorithm, margin_ns = arguments
+    parent_pid, algorithm, margin_ns, bytes_per_second, folder = arguments
     # Whoever stops a whole group of processes means the parent, which then decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = _Parent(int(parent_pid), sys.stdout.buffer)
     fs = FileOps()
+    checkpoints = None
+    if folder:
+        from lifecycle_sync.observe.checkpoints import Checkpoints
+
+        checkpoints = Checkpoints(fs, folder)
     hasher = Hasher(
         fs,
         algorithm=algorithm,
@@ -101,6 +108,8 @@ def main(arguments: list[str]) -> None:
         clock=SystemClock(),
         cancel=parent,
         on_bytes=parent.progress,
+        bytes_per_second=float(bytes_per_second) if bytes_per_second else None,
+        checkpoints=checkpoints,
     )
     parent.say("ready")
     serve(sys.stdin.buffer, parent, fs, hasher)

@@ -15,15 +15,19 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import UsageError
 from lifecycle_sync.fileops import FileOps, NotRegularFileError
+from lifecycle_sync.observe.throttle import Throttle
 
 if TYPE_CHECKING:
     from lifecycle_sync.clock import Clock
     from lifecycle_sync.model.record import HashResult, HashTask
+    from lifecycle_sync.observe.checkpoints import Checkpoints, Seen
+    from lifecycle_sync.observe.resumable import Sha256
 
 # (status, digest, size, mtime_ns, ctime_ns, inode, racy, error): a `HashResult` without its row_id.
 Outcome = tuple[str, bytes | None, int, int, int, int, bool, str | None]
@@ -32,6 +36,9 @@ Outcome = tuple[str, bytes | None, int, int, int, int, bool, str | None]
 # more than reading in pieces into a buffer that is there already.
 _SMALL_BYTES = 64 << 10
 _CHUNK_BYTES = 1 << 20
+# From here on the hashing of a file is put down now and then, for another process to go on with.
+RESUME_BYTES = 1 << 30
+CHECKPOINT_SECONDS = 5.0
 # After so many files the clock is read and a cancellation looked for.
 _STEP_FILES = 64
 # O_DIRECTORY | O_NOFOLLOW says ENOTDIR of a symlink on Linux, ELOOP elsewhere.
@@ -87,7 +94,8 @@ class Hasher:
 
     `margin_ns` is how much older than the look a time must be for its tuple to prove something.
     `on_bytes` is called with the bytes read since its last call: after each chunk of a large file,
-    and once for some small ones. `cancel` is checked as often.
+    and once for some small ones. `cancel` is checked as often. No more than `bytes_per_second` are
+    read, in the mean. With `checkpoints` the SHA-256 of a large file goes on where it was stopped.
     """
 
     def __init__(
@@ -99,8 +107,12 @@ class Hasher:
         clock: Clock,
         cancel: Stoppable,
         on_bytes: Callable[[int], None] | None = None,
+        bytes_per_second: float | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._fs = fs
+        self._throttle = Throttle(bytes_per_second, cancel)
+        self._checkpoints = checkpoints if algorithm == "sha256" else None
         self._new_hash = hash_constructor(algorithm)
         self._margin_ns = margin_ns
         self._clock = clock
@@ -157,7 +169,8 @@ class Hasher:
                             small_bytes += size
                     if digest is None:
                         # Large, or a short read, which need not be the end.
-                        digest = self._digest(fd, size)
+                        settled = max(mtime_ns, ctime_ns) <= trusted_ns
+                        digest = self._digest(fd, observed, settled=settled)
                     # The second fstat of "fstat, read, fstat, lstat" is left out: where this
                     # lstat shows the inode and the tuple of the first fstat, an fstat between
                     # them could only have said the same; where it does not, the file is unstable
@@ -180,19 +193,28 @@ class Hasher:
             if size > _SMALL_BYTES:
                 # That took a while, and the files behind it must not all look racy.
                 trusted_ns = self._clock.now_ns() - self._margin_ns
-        if small_bytes and self._on_bytes is not None:
-            self._on_bytes(small_bytes)
+        if small_bytes:
+            if self._on_bytes is not None:
+                self._on_bytes(small_bytes)
+            self._throttle.took(small_bytes)
 
-    def _digest(self, fd: int, size: int) -> bytes | None:
-        """The digest of a file of exactly `size` bytes; None when it has more or less.
+    def _digest(
+        self, fd: int, seen: tuple[int, int, int, int, int], *, settled: bool
+    ) -> bytes | None:
+        """The digest of a file that was seen with a tuple; None when it has more or fewer bytes.
 
-        A file that grows is read to one byte past `size`, not for ever.
+        A file that grows is read to one byte past its size, not for ever. One that is not `settled`
+        may change without its tuple telling: nobody goes on with it.
         """
+        size = seen[2]
         if not self._buffer:
             self._buffer = memoryview(bytearray(_CHUNK_BYTES))
         buffer, preadv, on_bytes = self._buffer, self._fs.preadv, self._on_bytes
-        hashed = self._new_hash()
-        position = 0
+        long = self._long(seen) if settled and size >= RESUME_BYTES else None
+        hashed = self._new_hash() if long is None else long.hashed
+        position = 0 if long is None else long.position
+        if position and on_bytes is not None:
+            on_bytes(position)
         while position <= size:
             self._cancel.check()
             count = preadv(fd, [buffer[: size + 1 - position]], position)
@@ -202,8 +224,46 @@ class Hasher:
             position += count
             if on_bytes is not None:
                 on_bytes(count)
+            self._throttle.took(count)
+            if long is not None:
+                long.note(position)
         digest: bytes = hashed.digest()
+        if long is not None:
+            long.done()
         return digest if position == size else None
+
+    def _long(self, seen: tuple[int, int, int, int, int]) -> _Long | None:
+        """A hash that can be put down; None where there is none to be had."""
+        if self._checkpoints is None:
+            return None
+        # Only where there are such files: that costs a process some memory.
+        from lifecycle_sync.observe.checkpoints import Seen
+        from lifecycle_sync.observe.resumable import sha256
+
+        file = Seen(*seen)
+        position, state = self._checkpoints.load(file) or (0, None)
+        hashed = sha256(state)
+        return None if hashed is None else _Long(self._checkpoints, file, hashed, position)
+
+
+class _Long:
+    """The hashing of one large file, put down every few seconds."""
+
+    def __init__(self, checkpoints: Checkpoints, file: Seen, hashed: Sha256, position: int) -> None:
+        self.hashed = hashed
+        self.position = position
+        self._checkpoints = checkpoints
+        self._file = file
+        self._noted_at = monotonic()
+
+    def note(self, position: int) -> None:
+        now = monotonic()
+        if now - self._noted_at >= CHECKPOINT_SECONDS and position % 64 == 0:
+            self._noted_at = now
+            self._checkpoints.save(self._file, position, self.hashed.state())
+
+    def done(self) -> None:
+        self._checkpoints.drop(self._file)
 
 
 def hash_in_directory(

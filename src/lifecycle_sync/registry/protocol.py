@@ -38,7 +38,7 @@ from lifecycle_sync.model.record import (
 )
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.temp import JobNote, JobState
-from lifecycle_sync.model.watch import WatchNote
+from lifecycle_sync.model.watch import ScrubNote, WatchNote
 from lifecycle_sync.registry.replay import Replayed
 
 
@@ -564,6 +564,10 @@ class WatchStore(Protocol):
         ...
 
     def note_health(self, repository_id: bytes, now_ns: int, health: str) -> None: ...
+
+    def scrub_note(self, repository_id: bytes) -> ScrubNote: ...
+
+    def note_scrub(self, repository_id: bytes, note: ScrubNote) -> None: ...
 
     def loops(self) -> list[LoopNote]:
         """The last time of each loop, by name; one that was never done is not among them."""

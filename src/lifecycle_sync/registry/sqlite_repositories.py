@@ -84,6 +84,7 @@ class SqliteRepositories(SqliteBase):
                 connection.execute("DELETE FROM directories WHERE repository = ?", (number,))
                 connection.execute("DELETE FROM runs WHERE repository = ?", (number,))
                 connection.execute("DELETE FROM watching WHERE repository = ?", (number,))
+                connection.execute("DELETE FROM scrubs WHERE repository = ?", (number,))
                 connection.execute("DELETE FROM repositories WHERE number = ?", (number,))
                 return
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import astuple
 
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.record import StoredDirectory
-from lifecycle_sync.model.watch import WatchNote
+from lifecycle_sync.model.watch import ScrubNote, WatchNote
 from lifecycle_sync.registry.schema import statements
 from lifecycle_sync.registry.sqlite_base import SCAN, SqliteBase
 
@@ -84,6 +85,17 @@ class SqliteWatching(SqliteBase):
         with self._db.write() as connection:
             number = self._number(connection, repository_id)
             connection.execute(WATCHING["set_health"], (number, now_ns, health))
+
+    def scrub_note(self, repository_id: bytes) -> ScrubNote:
+        with self._db.read() as connection:
+            number = self._number(connection, repository_id)
+            row = connection.execute(WATCHING["scrub_note"], (number,)).fetchone()
+        return ScrubNote() if row is None else ScrubNote(*row)
+
+    def note_scrub(self, repository_id: bytes, note: ScrubNote) -> None:
+        with self._db.write() as connection:
+            number = self._number(connection, repository_id)
+            connection.execute(WATCHING["note_scrub"], (number, *astuple(note)))
 
     def loops(self) -> list[LoopNote]:
         with self._db.read() as connection:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,11 +19,11 @@ from lifecycle_sync.errors import CancelledError, LifecycleError, OfflineError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.operation import Run, RunStatus, RunType
-from lifecycle_sync.model.record import HashCounts, HashResult, HashTask
+from lifecycle_sync.model.record import HashCounts, HashTask
 from lifecycle_sync.model.repository import Repository, RepositoryKind
-from lifecycle_sync.observe.hash_pool import HashPool
 from lifecycle_sync.observe.ignore import IgnoreRules
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.hash_pass import Hashed, HashPass, Wanted
 from lifecycle_sync.service.judging import judge
 from lifecycle_sync.service.listings import listings_of, margin_ns_of
 from lifecycle_sync.service.locks import Locks
@@ -34,10 +32,9 @@ from lifecycle_sync.service.presence import is_there
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.service.scan import ScanCounts, scan
+from lifecycle_sync.service.settling import Settler
 
 _PAGE = 2_000
-_HASH_RESULTS = 5_000
-_HASH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ class SyncReport:
 
     `verdict` is the guard that stopped the pass (*root*) or what it would have removed (*shrink*);
     None when nothing did. `error` is set when the pass failed for another reason; what had been
-    recorded by then stays. `hash_bytes` were read in `hash_seconds`.
+    recorded by then stays. `hash_bytes` were read in `hash_seconds`. `below` is the folder,
+    relative to the root, that alone was looked at; empty for all of it.
     """
 
     repository: Repository
@@ -60,10 +58,11 @@ class SyncReport:
     hashes: HashCounts = field(default_factory=HashCounts)
     hash_bytes: int = 0
     hash_seconds: float = 0.0
+    below: bytes = b""
 
     @property
     def scanned(self) -> bool:
-        """Whether the root was looked at from end to end."""
+        """Whether what was to be looked at was, from end to end."""
         return self.run is not None and self.run.status is RunStatus.COMPLETED
 
 
@@ -87,6 +86,7 @@ class Cycle:
         self._fs = fs
         self._clock = clock
         self.rules = IgnoreRules(settings.ignore, defaults=settings.ignore_defaults)
+        self.hashes = HashPass(registry, settings, fs=fs, clock=clock)
 
     def sync(
         self,
@@ -95,11 +95,13 @@ class Cycle:
         *,
         hashes: bool = True,
         scrub: bool = False,
+        below: bytes | None = None,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         wait_seconds: float = 10.0,
     ) -> SyncReport:
         """Bring the records of a root in step with it, then hash what is due (all with `scrub`).
+        With `below` (a path relative to the root) only of that folder and all below it.
 
         Raises `BusyError` when another process scans the root for over `wait_seconds`, and
         `CancelledError`. Other failures of this root are in the report.
@@ -116,14 +118,24 @@ class Cycle:
             repository, verdict = self._roots.check(self._fresh(repository))
             if not verdict.passed:
                 return SyncReport(repository, verdict=verdict)
-            report = self._scan(repository, run_type, progress, cancel)
+            wanted: Wanted | None = None
+            if below:
+                report = self._scan_below(repository, below, run_type, progress, cancel)
+                wanted = partial(_is_below, below)
+            else:
+                report = self._scan(repository, run_type, progress, cancel)
             if not report.scanned:
                 return report
             try:
-                if hashes:
-                    report = self._hash(report, progress, cancel, scrub=False)
-                if scrub:
-                    report = self._hash(report, progress, cancel, scrub=True)
+                with self.hashes.turn(cancel):
+                    if hashes:
+                        report = _with(
+                            report, self.hashes.due(repository, progress, cancel, wanted)
+                        )
+                    if scrub:
+                        report = _with(
+                            report, self.hashes.all(repository, progress, cancel, wanted)
+                        )
             except CancelledError:
                 raise
             except (LifecycleError, OSError) as error:
@@ -186,6 +198,51 @@ class Cycle:
         finally:
             progress.end()
         return report
+
+    def _scan_below(
+        self,
+        repository: Repository,
+        path: bytes,
+        run_type: RunType,
+        progress: Progress,
+        cancel: CancelToken,
+    ) -> SyncReport:
+        settler = Settler(
+            self._registry,
+            self._roots,
+            self.rules,
+            fs=self._fs,
+            clock=self._clock,
+            strategy=Strategy(self._settings.conflict_strategy),
+        )
+        progress.begin("index", os.path.join(repository.path, path), None, None)
+        try:
+            settled = settler.reconcile(
+                repository,
+                path,
+                own=self.own_files(),
+                cancel=cancel,
+                run_type=run_type,
+                progress=progress,
+            )
+        except CancelledError:
+            raise
+        except (LifecycleError, OSError) as error:
+            return SyncReport(repository, error=_ours(error, repository))
+        finally:
+            progress.end()
+        if settled.elsewhere:
+            return self._scan(repository, run_type, progress, cancel)
+        return SyncReport(
+            settled.repository,
+            run=settled.run,
+            verdict=settled.verdict,
+            counts=settled.counts,
+            removed=settled.removed,
+            moved=settled.moved,
+            missing=settled.missing,
+            below=path,
+        )
 
     def _ignored(self, repository: Repository, path: bytes) -> bool:
         # Rules choose among what a folder holds; a loose repository has what was named.
@@ -306,97 +363,26 @@ class Cycle:
         *,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
-        wanted: Callable[[HashTask], bool] | None = None,
+        wanted: Wanted | None = None,
     ) -> SyncReport:
         """Hash what is due in a root, or of it what is `wanted`, beside whatever scans it: a result
         is stored for exactly what was read. Raises what hashing and the registry raise."""
-        return self._hash(
-            SyncReport(repository),
-            progress or NoProgress(),
-            cancel or CancelToken(),
-            scrub=False,
-            wanted=wanted,
-        )
+        hashed = self.hashes.due(repository, progress, cancel, wanted)
+        return _with(SyncReport(repository), hashed)
 
-    def _hash(
-        self,
-        report: SyncReport,
-        progress: Progress,
-        cancel: CancelToken,
-        *,
-        scrub: bool,
-        wanted: Callable[[HashTask], bool] | None = None,
-    ) -> SyncReport:
-        repository = report.repository
-        repository_id = repository.repository_id
-        if scrub:
-            totals = self._registry.directory_totals(repository_id)
-            files, size = totals.files, totals.bytes
-        else:
-            files, size = self._registry.to_hash_totals(repository_id)
-        if not files:
-            return report
-        workers = self._settings.worker_threads or os.cpu_count() or 1
-        algorithm = self._settings.hash_algorithm
-        counts = report.hashes
-        progress.begin("scrub" if scrub else "hash", repository.path, files, size)
-        done_bytes = 0
-        pending: list[HashResult] = []
-        begun = flushed = time.monotonic()
 
-        def on_bytes(count: int) -> None:
-            nonlocal done_bytes
-            done_bytes += count
-            progress.advance(0, count)
+def _with(report: SyncReport, hashed: Hashed) -> SyncReport:
+    """The report with what was hashed after the scan."""
+    return dataclasses.replace(
+        report,
+        hashes=report.hashes.plus(hashed.counts),
+        hash_bytes=report.hash_bytes + hashed.bytes,
+        hash_seconds=report.hash_seconds + hashed.seconds,
+    )
 
-        try:
-            with HashPool(
-                workers,
-                algorithm=algorithm,
-                margin_ns=margin_ns_of(repository),
-                fs=self._fs,
-                clock=self._clock,
-            ) as pool:
-                results = pool.hash(
-                    repository.path,
-                    filter(wanted, self._hash_tasks(repository_id, scrub=scrub))
-                    if wanted
-                    else self._hash_tasks(repository_id, scrub=scrub),
-                    drop_cache=scrub,
-                    cancel=cancel,
-                    on_bytes=on_bytes,
-                )
-                for part in results:
-                    pending += part
-                    progress.advance(len(part), 0)
-                    if len(pending) >= _HASH_RESULTS or time.monotonic() - flushed > _HASH_SECONDS:
-                        self._record_hashes(counts, pending)
-                        pending = []
-                        flushed = time.monotonic()
-        finally:
-            if pending:
-                self._record_hashes(counts, pending)
-            progress.end()
-        return dataclasses.replace(
-            report,
-            hashes=counts,
-            hash_bytes=report.hash_bytes + done_bytes,
-            hash_seconds=report.hash_seconds + time.monotonic() - begun,
-        )
 
-    def _record_hashes(self, counts: HashCounts, results: list[HashResult]) -> None:
-        part = self._registry.record_hashes(
-            self._settings.hash_algorithm, results, self._clock.now_ns()
-        )
-        for item in dataclasses.fields(HashCounts):
-            setattr(counts, item.name, getattr(counts, item.name) + getattr(part, item.name))
-
-    def _hash_tasks(self, repository_id: bytes, *, scrub: bool) -> Iterator[HashTask]:
-        page_of = self._registry.to_scrub if scrub else self._registry.to_hash
-        after = 0
-        while page := page_of(repository_id, after, _PAGE):
-            yield from page
-            after = page[-1].row_id
+def _is_below(path: bytes, task: HashTask) -> bool:
+    return task.directory == path or task.directory.startswith(path + b"/")
 
 
 def _ours(error: LifecycleError | OSError, repository: Repository) -> LifecycleError:

@@ -2,6 +2,7 @@
 
 The *registry sync* brings the registry in step, the *backup* keeps what changed, the *policy
 enforcement* does what policies ask for beside that, the *clean-up* purges the trash past its grace.
+Beside them a thread scrubs.
 What killed processes left pending is settled before the first pass; while the clock is in doubt
 nothing is purged.
 
@@ -37,6 +38,7 @@ from lifecycle_sync.service.enforcing import ALL, BACKUPS, Enforced, enforce
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.scheduler import Job, Scheduler, first_due
+from lifecycle_sync.service.scrubbing import Scrubber
 from lifecycle_sync.service.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class Daemon:
     with what kept a whole round from being done; all in the thread of the caller. Without
     `policies` the registry is kept in step, and nothing else is done. With `watching`, which this
     stops in the end, roots are followed by it, and looked at as a whole every `reconcile_seconds`
-    only.
+    only (None: as the settings say).
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Daemon:
         on_enforced: Callable[[Enforced], None] | None = None,
         policies: bool = True,
         watching: Watching | None = None,
-        reconcile_seconds: float = 86_400.0,
+        reconcile_seconds: float | None = None,
     ) -> None:
         self._engine = engine
         self._named = None if named is None else {item.repository_id for item in named}
@@ -89,7 +91,11 @@ class Daemon:
         self._policies = policies
         self._held: dict[bytes, ExitStack] = {}
         self._watching = watching
-        self._reconcile_seconds = reconcile_seconds
+        self._reconcile_seconds = (
+            float(engine.settings.reconciliation_interval)
+            if reconcile_seconds is None
+            else reconcile_seconds
+        )
         # When a root that is watched was looked at as a whole, in monotonic seconds.
         self._whole: dict[bytes, float] = {}
 
@@ -143,8 +149,19 @@ class Daemon:
                 it.job.name, it.took_seconds, it.next_seconds, it.error
             ),
         )
-        self.scheduler.run(until)
+        scrubber = Scrubber(self._engine, self._followed_now)
+        if self._hashes is not False:
+            scrubber.start()
+        try:
+            self.scheduler.run(until)
+        finally:
+            scrubber.stop()
         return not self._cancel.cancelled
+
+    def _followed_now(self) -> list[Repository]:
+        """Those that are locked by now; for other threads."""
+        held = set(self._held)
+        return [item for item in self._wanted() if item.repository_id in held]
 
     def _note(
         self, name: str, took: float, until_next: float, error: LifecycleError | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lifecycle_sync.act.restore import Conflict
@@ -41,6 +41,7 @@ from lifecycle_sync.service.locks import Locks
 from lifecycle_sync.service.loose import stat_names
 from lifecycle_sync.service.order import Workshop
 from lifecycle_sync.service.own_files import is_own
+from lifecycle_sync.service.parallel import in_parallel
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.roots import AddedRoot, Roots, absolute_path
 from lifecycle_sync.service.statements import Statements
@@ -171,37 +172,51 @@ class Engine:
         run_type: RunType = RunType.RECONCILIATION,
         hashes: bool | None = None,
         scrub: bool = False,
+        below: Mapping[bytes, Sequence[bytes]] | None = None,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         wait_seconds: float = 10.0,
         on_report: Callable[[SyncReport], None] | None = None,
     ) -> list[SyncReport]:
-        """Pass over the given roots (None: all), one after the other, a report each.
+        """Pass over the given roots (None: all), several at once, a report each in their order.
 
-        One root's failure does not keep the others waiting: it is in its report. Raises
-        `CancelledError` only.
+        `below` names folders of roots, by the root's id, that are looked at in place of all of it:
+        a report each. One root's failure does not keep the others waiting: it is in its report.
+        `on_report` is called in this thread. Raises `CancelledError` only.
         """
-        reports = []
         self.decisions.heartbeat()
-        for repository in self.roots.all() if repositories is None else repositories:
+        wanted = self.roots.all() if repositories is None else repositories
+        passes = [
+            (repository, folder)
+            for repository in wanted
+            for folder in (below or {}).get(repository.repository_id, (None,))
+        ]
+
+        def one(item: tuple[Repository, bytes | None], told: Progress | None) -> SyncReport:
+            repository, folder = item
             try:
-                report = self.cycle.sync(
+                return self.cycle.sync(
                     repository,
                     run_type,
                     hashes=self.settings.calculate_hashes if hashes is None else hashes,
                     scrub=scrub,
-                    progress=progress,
+                    below=folder,
+                    progress=told,
                     cancel=cancel,
                     wait_seconds=wait_seconds,
                 )
             except CancelledError:
                 raise
             except LifecycleError as error:
-                report = SyncReport(repository, error=error)
-            reports.append(report)
-            if on_report is not None:
-                on_report(report)
-        return reports
+                return SyncReport(repository, error=error)
+
+        return in_parallel(
+            one,
+            passes,
+            at_once=self.settings.max_concurrency or 1,
+            progress=progress,
+            on_done=on_report,
+        )
 
     def changes(self, since: int = 0, limit: int = 1_000) -> list[FileRecord]:
         """Records that changed after the change numbered `since`, in the order of their changes;

@@ -23,8 +23,9 @@ from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.observe.dirt import Dirt
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.look import Settled, hash_again
 from lifecycle_sync.service.progress import Progress
-from lifecycle_sync.service.settling import Settled, Settler, hash_again
+from lifecycle_sync.service.settling import Settler
 from lifecycle_sync.service.watch_health import Alarm, RootHealth, WatchMode, health_text
 from lifecycle_sync.service.watch_keeper import FollowOptions, WatchKeeper
 

@@ -1,10 +1,15 @@
-"""Hashing beside the watching: one thread for all roots, which works while something is due."""
+"""Hashing beside the watching: a thread for the files of all roots, and one for the large ones.
+
+A file of 100 GB takes minutes, and the others must not wait for it.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_SECOND
@@ -17,6 +22,8 @@ from lifecycle_sync.service.progress import Progress
 
 _log = logging.getLogger(__name__)
 
+# Files from here on have a thread of their own.
+_LANE_BYTES = 256 << 20
 # A large file that was written to just now is likely to be written to again.
 _LARGE_BYTES = 16 << 20
 _STILL_SECONDS = 2.0
@@ -29,6 +36,50 @@ class Hashing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._lanes = (
+            _Lane(engine, "lifecycle-hash", lambda task: task.size < _LANE_BYTES),
+            _Lane(engine, "lifecycle-hash-large", lambda task: task.size >= _LANE_BYTES),
+        )
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+
+    def stop(self) -> None:
+        """End within a second or so."""
+        for lane in self._lanes:
+            lane.stop()
+
+    def wake(self, repository_id: bytes) -> None:
+        """There may be something due in a root."""
+        for lane in self._lanes:
+            lane.wake(repository_id)
+
+    def hash_now(
+        self, repository: Repository, progress: Progress | None, cancel: CancelToken
+    ) -> SyncReport:
+        """Hash all that is due in a root, in the thread of the caller. Raises what `Cycle.hash`
+        raises."""
+        first, second = (lane.hash_now(repository, progress, cancel) for lane in self._lanes)
+        return replace(
+            first,
+            hashes=first.hashes.plus(second.hashes),
+            hash_bytes=first.hash_bytes + second.hash_bytes,
+            hash_seconds=first.hash_seconds + second.hash_seconds,
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is due that is not waited with; for tests."""
+        return all(lane.idle for lane in self._lanes)
+
+
+class _Lane:
+    """Some of the files, in a thread of their own."""
+
+    def __init__(self, engine: Engine, name: str, mine: Callable[[HashTask], bool]) -> None:
+        self._engine = engine
+        self._mine = mine
         self._cancel = CancelToken()
         self._changed = threading.Condition()
         # By root: when to look, in monotonic seconds, and how long to wait after that.
@@ -37,13 +88,12 @@ class Hashing:
         self._working = False
         # One at a time, whoever orders it: two would read the same files.
         self._turn = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="lifecycle-hash", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End within a second or so."""
         self._cancel.cancel()
         with self._changed:
             self._changed.notify_all()
@@ -51,7 +101,6 @@ class Hashing:
             self._thread.join()
 
     def wake(self, repository_id: bytes) -> None:
-        """There may be something due in a root."""
         with self._changed:
             self._due[repository_id] = time.monotonic()
             self._patience.pop(repository_id, None)
@@ -60,14 +109,13 @@ class Hashing:
     def hash_now(
         self, repository: Repository, progress: Progress | None, cancel: CancelToken
     ) -> SyncReport:
-        """Hash all that is due in a root, in the thread of the caller. Raises what `Cycle.hash`
-        raises."""
         with self._turn:
-            return self._engine.cycle.hash(repository, progress=progress, cancel=cancel)
+            return self._engine.cycle.hash(
+                repository, progress=progress, cancel=cancel, wanted=self._mine
+            )
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is due that is not waited with; for tests."""
         with self._changed:
             return not self._working and not self._due
 
@@ -111,6 +159,8 @@ class Hashing:
 
         def still(task: HashTask) -> bool:
             nonlocal left
+            if not self._mine(task):
+                return False
             fresh = 0 <= now_ns - task.mtime_ns < _STILL_SECONDS * NS_PER_SECOND
             if fresh and task.size >= _LARGE_BYTES:
                 left += 1

@@ -21,6 +21,7 @@ from lifecycle_sync.model.file import FileFlag, FileRecord
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.look import tops
 from lifecycle_sync.service.roots import AddedRoot, Roots
 
 _log = logging.getLogger(__name__)
@@ -205,6 +206,27 @@ def folder_at(engine: Engine, folder: str, *, recorded: bool = True) -> tuple[Re
         subject=folder,
         remedy="`lifecycle status` lists the roots, `lifecycle add` makes one",
     )
+
+
+def folders_at(
+    engine: Engine, folders: Sequence[str]
+) -> tuple[list[Repository], dict[bytes, list[bytes]]]:
+    """The repositories in which folders lie, and for those of which only parts are named the paths
+    of these relative to it, by its id; none lies below another. Raises `NotFoundError` for what is
+    neither there nor known."""
+    chosen: dict[bytes, Repository] = {}
+    parts: dict[bytes, set[bytes]] = {}
+    for folder in folders:
+        there = os.path.isdir(folder)
+        repository, below = folder_at(engine, folder, recorded=not there)
+        chosen[repository.repository_id] = repository
+        if repository.kind is not RepositoryKind.ROOT:
+            # It has what was named, wherever that lies.
+            below = b""
+        parts.setdefault(repository.repository_id, set()).add(below)
+    return list(chosen.values()), {
+        root: list(tops(paths)) for root, paths in parts.items() if b"" not in paths
+    }
 
 
 def why_unreadable(engine: Engine, record: FileRecord) -> str:

@@ -110,6 +110,7 @@ def outcome_fields(outcome: PassOutcome) -> dict[str, Any]:
         **repository_fields(report.repository),
         "status": report.repository.status.value,
         "first_index": outcome.first,
+        "below": utf8_text(report.below) if report.below else None,
         "run": None if report.run is None else run_fields(report.run),
         "files_moved": report.moved,
         "missing_files": report.missing,

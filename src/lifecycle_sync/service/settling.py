@@ -1,71 +1,28 @@
-"""What a watcher calls dirty is looked at, and recorded as a scan records it.
-
-One look at some directories of a root, under the same lock, guards and rules as a scan of all of
-it. Directories that changed nothing write nothing. What was there under more than one name (hard
-links) is looked at under all of them.
-"""
+"""What a watcher calls dirty, or a person names, is looked at and recorded as a scan records it:
+under the same lock, guards and rules as a scan of the whole root."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import Clock, next_stamp_ns
-from lifecycle_sync.decide.differences import unchanged
+from lifecycle_sync.clock import Clock
 from lifecycle_sync.decide.guards import Outcome, Verdict
-from lifecycle_sync.descent import Descent
-from lifecycle_sync.errors import LifecycleError, OfflineError
+from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.conflict import Strategy
-from lifecycle_sync.model.ids import IdSource
-from lifecycle_sync.model.observation import DirectoryListing, Listing
 from lifecycle_sync.model.operation import Run, RunStatus, RunType
-from lifecycle_sync.model.record import DirectoryChange, ScanBatch, StoredFile
 from lifecycle_sync.model.repository import Repository, RepositoryStatus
 from lifecycle_sync.observe.dirt import Dirt
 from lifecycle_sync.observe.ignore import IgnoreRules
-from lifecycle_sync.observe.listing import DirectoryReader
-from lifecycle_sync.observe.walker import MOUNT_POINT
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.judging import Judged, judge
-from lifecycle_sync.service.listings import margin_ns_of
-from lifecycle_sync.service.presence import is_there
+from lifecycle_sync.service.look import Look, Settled
+from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.roots import Roots
-from lifecycle_sync.service.scan import ScanCounts, compare, missing_ids, pieces
 
-_GROUP = 64
-_BATCH_FILES = 5_000
-_PAGE = 2_000
 _RUNS_KEPT = 1_000
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-
-
-@dataclass(slots=True)
-class Settled:
-    """What came of it. `run` is None where nothing had changed; `verdict` as in `SyncReport`.
-
-    `again` are directories to be looked at once more: their files changed within the clock's grain
-    of the look, or what was missed may yet turn up.
-    """
-
-    repository: Repository
-    run: Run | None = None
-    verdict: Verdict | None = None
-    counts: ScanCounts = field(default_factory=ScanCounts)
-    moved: int = 0
-    removed: int = 0
-    missing: int = 0
-    again: set[bytes] = field(default_factory=set)
-    due: bool = False
-    # Inodes that may have names elsewhere, which then changed as well.
-    linked: set[int] = field(default_factory=set)
-    # The root is not itself: nothing was looked at.
-    stopped: bool = False
 
 
 class Settler:
@@ -108,15 +65,7 @@ class Settler:
         repository, verdict = self._roots.check(fresh)
         if not verdict.passed:
             return Settled(repository, verdict=verdict, stopped=True)
-        look = _Look(
-            self._registry,
-            repository,
-            self._rules,
-            own=own,
-            fs=self._fs,
-            clock=self._clock,
-            cancel=cancel,
-        )
+        look = self._begin_look(repository, own, cancel)
         try:
             look.at(dirt)
             if look.run is None and not self._to_judge(repository):
@@ -130,6 +79,63 @@ class Settler:
         finally:
             look.close()
 
+    def reconcile(
+        self,
+        repository: Repository,
+        path: bytes,
+        *,
+        own: frozenset[tuple[int, int]],
+        cancel: CancelToken,
+        run_type: RunType = RunType.RECONCILIATION,
+        progress: Progress | None = None,
+    ) -> Settled:
+        """Look at a folder with all that is below it, on the disk or in the registry, and record
+        it; raises as `settle`.
+
+        Where something is missing, nothing is judged: it may have moved to where nobody looked,
+        and only a look at the whole root (`elsewhere` asks for it) lets it keep its id.
+        """
+        fresh = self._registry.repository(repository.repository_id)
+        if fresh is None:
+            return Settled(repository)
+        repository, verdict = self._roots.check(fresh)
+        if not verdict.passed:
+            return Settled(repository, verdict=verdict, stopped=True)
+        look = self._begin_look(repository, own, cancel, run_type, progress)
+        try:
+            run = look.begin()
+            look.below(path)
+            if self._registry.missing_count(repository.repository_id):
+                look.settled.run = self._end(run, look.settled, RunStatus.COMPLETED, None)
+                look.settled.elsewhere = True
+                return look.settled
+            return self._judge(look, Dirt(), 0, cancel)
+        except BaseException as error:
+            self._end_failed(look.begin(), error)
+            raise
+        finally:
+            look.close()
+
+    def _begin_look(
+        self,
+        repository: Repository,
+        own: frozenset[tuple[int, int]],
+        cancel: CancelToken,
+        run_type: RunType = RunType.REALTIME,
+        progress: Progress | None = None,
+    ) -> Look:
+        return Look(
+            self._registry,
+            repository,
+            self._rules,
+            own=own,
+            fs=self._fs,
+            clock=self._clock,
+            cancel=cancel,
+            run_type=run_type,
+            progress=progress or NoProgress(),
+        )
+
     def _to_judge(self, repository: Repository) -> bool:
         """Whether something waits for a verdict that may be another now."""
         if repository.status is RepositoryStatus.HELD:
@@ -138,7 +144,7 @@ class Settler:
             )
         return self._registry.missing_count(repository.repository_id) > 0
 
-    def _judge(self, look: _Look, dirt: Dirt, lost_lately: int, cancel: CancelToken) -> Settled:
+    def _judge(self, look: Look, dirt: Dirt, lost_lately: int, cancel: CancelToken) -> Settled:
         settled = look.settled
         # The root may have been unmounted while it was being read.
         repository, verdict = self._roots.check(look.repository)
@@ -172,7 +178,7 @@ class Settler:
         settled.run = self._end(run, settled, RunStatus.COMPLETED, None)
         return settled
 
-    def _after_renames(self, look: _Look, judged: Judged) -> None:
+    def _after_renames(self, look: Look, judged: Judged) -> None:
         """Records that continue elsewhere with other content: looked at there, and hashed."""
         if not judged.renamed:
             return
@@ -215,251 +221,9 @@ class Settler:
         return found
 
 
-class _Look:
-    """One look at a root: what it comes by, and the run that it becomes once something changed."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        repository: Repository,
-        rules: IgnoreRules,
-        *,
-        own: frozenset[tuple[int, int]],
-        fs: FileOps,
-        clock: Clock,
-        cancel: CancelToken,
-    ) -> None:
-        self._registry = registry
-        self.repository = repository
-        self._rules = rules
-        self._own = own
-        self._fs = fs
-        self._clock = clock
-        self._cancel = cancel
-        margin_ns = margin_ns_of(repository)
-        # As in a pass over the whole root.
-        self.begun_ns = next_stamp_ns()
-        if repository.identity.network:
-            self.begun_ns -= margin_ns
-        self._started_ns = clock.now_ns()
-        self._descent = Descent(fs, repository.path)
-        self._reader = DirectoryReader(
-            rules,
-            fs=fs,
-            clock=clock,
-            cancel=cancel,
-            margin_ns=margin_ns,
-            own=own,
-            stable_inodes=repository.identity.stable_inodes,
-        )
-        self._ids = IdSource(clock.now_ns)
-        self._missing_before: frozenset[int] | None = None
-        self.run: Run | None = None
-        self.settled = Settled(repository)
-        self.counts = self.settled.counts
-        self._seen: set[bytes] = set()
-        self._gone: set[bytes] = set()
-        # Inodes that may have other names.
-        self._linked: set[int] = set()
-        self._batch: list[DirectoryChange] = []
-        self._batch_files = 0
-
-    def close(self) -> None:
-        self._descent.__exit__()
-
-    def begin(self) -> Run:
-        if self.run is None:
-            self.run = self._registry.begin_run(
-                self.repository.repository_id, RunType.REALTIME, self._started_ns, whole=False
-            )
-        return self.run
-
-    def at(self, dirt: Dirt) -> None:
-        """Look at all that is dirty, and at what has to do with it."""
-        paths = set(dirt.folders)
-        for path in dirt.deep:
-            paths.update(self._known_below(path))
-        self.listings(sorted(paths))
-        contents = _contents(dirt)
-        self.settled.linked = self._linked
-        if self._linked:
-            self.listings(
-                self._registry.linked_directories(
-                    self.repository.repository_id, sorted(self._linked)
-                )
-            )
-        self._retire()
-        if contents:
-            found = hash_again(self._registry, self.repository.repository_id, contents)
-            self.settled.due = self.settled.due or found > 0
-
-    def listings(self, paths: Iterable[bytes], *, anew: bool = False) -> None:
-        """Compare directories with their records, and write what changed."""
-        wanted = [path for path in paths if anew or path not in self._seen]
-        self._seen.update(wanted)
-        for start in range(0, len(wanted), _GROUP):
-            self._cancel.check()
-            group = [
-                listing
-                for path in wanted[start : start + _GROUP]
-                if (listing := self._list(path)) is not None
-            ]
-            self._record(group)
-        self._flush()
-
-    def _list(self, path: bytes) -> Listing | None:
-        if self._rules.ignores(path, True):
-            return None
-        try:
-            fd = self._descent.open(path)
-            status = self._fs.fstat(fd)
-            if path and (status.st_dev, status.st_ino) in self._own:
-                return None
-            return self._reader.read(fd, path, status.st_ino)[0]
-        except OSError as error:
-            if path and error.errno in _GONE:
-                self._gone.add(path)
-                return None
-            if not path:
-                raise OfflineError(
-                    f"cannot be read ({error.strerror or error})",
-                    operation="scan root",
-                    subject=self.repository.path,
-                    remedy="check the disk and its permissions",
-                ) from error
-            elsewhere = error.errno == errno.EXDEV
-            return DirectoryListing(
-                path, error=MOUNT_POINT if elsewhere else error.strerror or str(error)
-            )
-
-    def _record(self, listings: list[Listing]) -> None:
-        known = self._registry.directories(
-            self.repository.repository_id, [listing.path for listing in listings]
-        )
-        for listing in listings:
-            stored = known.get(listing.path)
-            counts = self.counts
-            counts.directories += 1
-            counts.files += listing.file_count
-            counts.bytes += listing.byte_count
-            if unchanged(stored, listing):
-                counts.unchanged_directories += 1
-                continue
-            if listing.error is None and listing.signature is None:
-                self.settled.again.add(listing.path)
-            if self._missing_before is None:
-                self._missing_before = missing_ids(self._registry, self.repository.repository_id)
-            records = [] if stored is None else self._registry.files_in(stored.directory_id)
-            change = compare(
-                self._registry,
-                self.repository,
-                stored,
-                listing,
-                records=records,
-                ignored=lambda path: self._rules.ignores(path, False),
-                is_there=partial(is_there, self._fs, self._descent),
-                missing_before=self._missing_before,
-            )
-            self._linked |= counts.note(change)
-            self._note_lost_names(change, records)
-            change.added_ids = self._ids.take(len(change.added))
-            for piece in pieces(change):
-                self._batch.append(piece)
-                self._batch_files += len(piece.added) + len(piece.modified) + len(piece.missing)
-                if self._batch_files >= _BATCH_FILES or len(self._batch) >= _PAGE:
-                    self._flush()
-
-    def _note_lost_names(self, change: DirectoryChange, records: Sequence[StoredFile]) -> None:
-        # A name that went, or is another file's now: how many others its file has nobody knows, and
-        # all of them would be behind.
-        lost = set(change.missing)
-        lost.update(row_id for row_id, _, _ in change.modified)
-        self._linked.update(record.inode for record in records if record.row_id in lost)
-
-    def _flush(self) -> None:
-        if not self._batch:
-            return
-        batch = ScanBatch(self._started_ns, changes=self._batch)
-        self._batch, self._batch_files = [], 0
-        self._registry.record_scan(self.begin(), batch)
-        self.settled.due = True
-
-    def _known_below(self, path: bytes) -> Iterator[bytes]:
-        after: bytes | None = None
-        repository_id = self.repository.repository_id
-        while page := self._registry.directories_under(repository_id, path, after, _PAGE):
-            yield from (directory.path for directory in page)
-            after = page[-1].path
-
-    def _retire(self) -> None:
-        """Directories that are not there, with all that is known below them."""
-        gone: list[int] = []
-        untracked: list[int] = []
-        linked: set[int] = set()
-        for path in _tops(self._gone):
-            after: bytes | None = None
-            while page := self._registry.directories_under(
-                self.repository.repository_id, path, after, _PAGE
-            ):
-                after = page[-1].path
-                for directory in page:
-                    ignored = self._rules.ignores(directory.path, True)
-                    (untracked if ignored else gone).append(directory.directory_id)
-                    linked.update(it.inode for it in self._registry.files_in(directory[0]))
-        if not gone and not untracked:
-            return
-        self._linked |= linked
-        self._registry.retire_directories(self.begin(), gone, untracked)
-        self.listings(
-            path
-            for path in self._registry.linked_directories(
-                self.repository.repository_id, sorted(linked)
-            )
-        )
-
-
-def hash_again(
-    registry: Registry, repository_id: bytes, contents: Mapping[bytes, set[bytes] | None]
-) -> int:
-    """`WatchStore.hash_again` in short transactions."""
-    count = 0
-    part: dict[bytes, set[bytes] | None] = {}
-    names = 0
-    for path, written in contents.items():
-        part[path] = written
-        names += len(written) if written is not None else _BATCH_FILES
-        if names >= _BATCH_FILES:
-            count += registry.hash_again(repository_id, part)
-            part, names = {}, 0
-    return count + registry.hash_again(repository_id, part) if part else count
-
-
 def _standing_verdict(repository: Repository) -> Verdict | None:
     """What holds a root since an earlier look."""
     if repository.status is not RepositoryStatus.HELD:
         return None
     remedy = "look at the folder; `lifecycle accept` it if it is right"
     return Verdict(repository.held_guard, Outcome.HELD, repository.held_reason, remedy)
-
-
-def _contents(dirt: Dirt) -> Mapping[bytes, set[bytes] | None]:
-    """What was written to, by where it is now."""
-    contents = {path: names for path, names in dirt.folders.items() if names is None or names}
-    for old, new in dirt.renames.items():
-        folder, name = os.path.split(old)
-        names = contents.get(folder, set())
-        if names is None or name in names:
-            folder, name = os.path.split(new)
-            there = contents.get(folder, set())
-            if there is not None:
-                contents[folder] = there | {name}
-    return contents
-
-
-def _tops(paths: set[bytes]) -> Iterator[bytes]:
-    """Those that do not lie below another one."""
-    last: bytes | None = None
-    for path in sorted(paths, key=lambda path: path.split(b"/")):
-        if last is None or not path.startswith(last + b"/"):
-            yield path
-            last = path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lifecycle_sync.clock import to_iso
@@ -16,6 +16,7 @@ from lifecycle_sync.model.operation import ActRun, Run
 from lifecycle_sync.model.record import DirectoryTotals
 from lifecycle_sync.model.repository import Repository, RepositoryStatus
 from lifecycle_sync.model.trash import TrashTotals
+from lifecycle_sync.model.watch import ScrubNote
 from lifecycle_sync.report.records import path_fields, repository_fields, run_fields, utf8_text
 from lifecycle_sync.service.cookies import followed_by
 from lifecycle_sync.service.engine import Engine
@@ -40,6 +41,7 @@ class Standing:
     unreadable: int
     # Files of which disk and registry tell two stories, until policies are enforced.
     conflicts: int = 0
+    scrub: ScrubNote = field(default_factory=ScrubNote)
     # What has no version as it is now; when a backup last ended; what lies in the trash.
     unkept_files: int = 0
     unkept_bytes: int = 0
@@ -72,6 +74,7 @@ def standing_of(engine: Engine, repository: Repository) -> Standing:
         missing=registry.missing_count(root_id),
         suspect=registry.flag_count(root_id, FileFlag.SUSPECT.value),
         unreadable=registry.flag_count(root_id, FileFlag.UNREADABLE.value),
+        scrub=registry.scrub_note(root_id),
         conflicts=registry.conflict_count(root_id),
         unkept_files=sum(it.files for it in unkept),
         unkept_bytes=sum(it.bytes for it in unkept),
@@ -196,6 +199,12 @@ def standing_fields(standing: Standing) -> dict[str, Any]:
         "suspect_files": standing.suspect,
         "unreadable_files": standing.unreadable,
         "conflicts": standing.conflicts,
+        "scrub": {
+            "begun": to_iso(standing.scrub.begun_ns) if standing.scrub.begun_ns else None,
+            "files": standing.scrub.files,
+            "bytes": standing.scrub.bytes,
+            "last_round": to_iso(standing.scrub.ended_ns) if standing.scrub.ended_ns else None,
+        },
         "unreadable_folders": len(standing.totals.failed),
         "to_back_up": {"files": standing.unkept_files, "bytes": standing.unkept_bytes},
         "last_backup": None

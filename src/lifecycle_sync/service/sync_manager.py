@@ -66,6 +66,7 @@ class SyncManager:
                 ignore=config.patterns(),
                 worker_threads=reconciliation.max_concurrency,
                 calculate_hashes=reconciliation.calculate_hashes,
+                max_concurrency=reconciliation.max_concurrency,
             )
         )
         self._lock = threading.RLock()
@@ -169,19 +170,22 @@ class SyncManager:
     def trigger_reconciliation(
         self, repository_id: RepositoryId, path: str | os.PathLike[str] | None = None
     ) -> SyncRun:
-        """Look at a whole repository now. `path`, where it is given, must be the repository's.
-        Raises `NotFoundError`, and what kept it from being done."""
+        """Look at a whole repository now, or at a folder of it and all below that: `path` is the
+        repository's own, or one in its user area. Raises `NotFoundError`, `UsageError` for a path
+        that is neither, and what kept it from being done."""
         repository = self._repository(repository_id)
-        if path is not None:
-            given = os.path.realpath(os.path.join(path, os.fsdecode(repository.user_area)))
-            if os.fsencode(given) != repository.path:
-                raise UsageError(
-                    "is not the folder of this repository",
-                    operation="reconcile",
-                    subject=os.fspath(path),
-                    remedy=f"it is {os.fsdecode(repository.path)}",
-                )
-        return self._run_of(self._look(repository, RunType.RECONCILIATION))
+        below = b"" if path is None else _below(repository, path)
+        if not below:
+            return self._run_of(self._look(repository, RunType.RECONCILIATION))
+        report = self._engine.cycle.sync(
+            repository,
+            RunType.RECONCILIATION,
+            hashes=self._config.reconciliation_config.calculate_hashes,
+            below=below,
+            cancel=self._cancel if self._watching is not None else None,
+            wait_seconds=60.0,
+        )
+        return self._run_of(report)
 
     def sync_to_now(self, repository_id: RepositoryId, timeout_seconds: float = 60.0) -> None:
         """Wait until all that happened in a repository before this call is recorded (hashes may
@@ -318,6 +322,23 @@ class SyncManager:
                 remedy="`add_repository` makes one",
             )
         return found
+
+
+def _below(repository: Repository, path: str | os.PathLike[str]) -> bytes:
+    """A path relative to the folder of a repository; empty for that itself, or for the folder that
+    its user area is in. Raises `UsageError`."""
+    for given in (os.path.join(path, os.fsdecode(repository.user_area)), path):
+        real = os.path.realpath(os.fsencode(given))
+        if real == repository.path:
+            return b""
+        if real.startswith(repository.path + b"/"):
+            return real[len(repository.path) + 1 :]
+    raise UsageError(
+        "is neither the folder of this repository nor in it",
+        operation="reconcile",
+        subject=os.fspath(path),
+        remedy=f"it is {os.fsdecode(repository.path)}",
+    )
 
 
 def _id_of(repository_id: RepositoryId) -> bytes:

@@ -15,8 +15,8 @@ from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.following import RootFollower
 from lifecycle_sync.service.hashing import Hashing
+from lifecycle_sync.service.look import Settled
 from lifecycle_sync.service.progress import Progress
-from lifecycle_sync.service.settling import Settled
 from lifecycle_sync.service.watch_health import RootHealth
 from lifecycle_sync.service.watch_keeper import FollowOptions
 

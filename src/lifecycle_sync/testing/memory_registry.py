@@ -131,6 +131,7 @@ class MemoryRegistry(
     def _remove(tables: Tables, repository_id: bytes) -> None:
         tables.repositories.pop(repository_id, None)
         tables.watching.pop(repository_id, None)
+        tables.scrubs.pop(repository_id, None)
         for run in list(tables.runs.values()):
             if run.repository_id == repository_id:
                 del tables.runs[run.run_id]

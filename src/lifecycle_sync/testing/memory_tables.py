@@ -33,7 +33,7 @@ from lifecycle_sync.model.operation import ActRun, Operation, Run
 from lifecycle_sync.model.policy import SHIPPED, LifecyclePolicy
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.temp import JobNote
-from lifecycle_sync.model.watch import WatchNote
+from lifecycle_sync.model.watch import ScrubNote, WatchNote
 
 NO_FLAGS = FileFlag(0)
 
@@ -144,6 +144,7 @@ class Tables:
     # By repository: when its path or enforcement was last said.
     told_ns: dict[bytes, int] = field(default_factory=dict)
     watching: dict[bytes, WatchNote] = field(default_factory=dict)
+    scrubs: dict[bytes, ScrubNote] = field(default_factory=dict)
     jobs: dict[str, JobNote] = field(default_factory=dict)
     # By row: its next date, and the end of its retention.
     dates: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
@@ -176,6 +177,7 @@ class Tables:
             replayed=dict(self.replayed),
             told_ns=dict(self.told_ns),
             watching=dict(self.watching),
+            scrubs=dict(self.scrubs),
             jobs=dict(self.jobs),
             dates=dict(self.dates),
             switches=dict(self.switches),

@@ -9,7 +9,7 @@ from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.record import StoredDirectory
-from lifecycle_sync.model.watch import WatchNote
+from lifecycle_sync.model.watch import ScrubNote, WatchNote
 from lifecycle_sync.testing.memory_tables import FileRow, MemoryBase, Tables
 
 _AWAY = {LifecycleState.ARCHIVED, LifecycleState.DELETED}
@@ -93,6 +93,16 @@ class MemoryWatching(MemoryBase):
             self._repository(tables, repository_id)
             note = tables.watching.get(repository_id, WatchNote())
             tables.watching[repository_id] = replace(note, **changes)  # type: ignore[arg-type]
+
+    def scrub_note(self, repository_id: bytes) -> ScrubNote:
+        with self._reading() as tables:
+            self._repository(tables, repository_id)
+            return tables.scrubs.get(repository_id, ScrubNote())
+
+    def note_scrub(self, repository_id: bytes, note: ScrubNote) -> None:
+        with self._writing() as tables:
+            self._repository(tables, repository_id)
+            tables.scrubs[repository_id] = note
 
     def loops(self) -> list[LoopNote]:
         with self._reading() as tables:

@@ -7,7 +7,7 @@ import pytest
 from lifecycle_sync.errors import NotFoundError
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
-from lifecycle_sync.model.watch import WatchNote
+from lifecycle_sync.model.watch import ScrubNote, WatchNote
 from lifecycle_sync.testing.registry_contract_base import House, RegistryContractBase
 
 
@@ -113,3 +113,17 @@ class WatchContract(RegistryContractBase):
     @staticmethod
     def to_hash(house: House) -> set[bytes]:
         return {task.name for task in house.registry.to_hash(house.root, 0, 100)}
+
+    def test_how_far_a_scrub_has_come_is_kept_until_its_root_goes(self, house: House) -> None:
+        other, _, _ = house.other_root()
+        assert house.registry.scrub_note(house.root) == ScrubNote()
+        first, second = ScrubNote(1, 2, 3, 4, 5, 6), ScrubNote(7, 8, 9, 10, 11, 12)
+        house.registry.note_scrub(house.root, first)
+        house.registry.note_scrub(house.root, second)
+        house.registry.note_scrub(other, first)
+        house.reopen()
+        assert house.registry.scrub_note(house.root) == second
+        house.registry.remove_repository(house.root)
+        with pytest.raises(NotFoundError):
+            house.registry.scrub_note(house.root)
+        assert house.registry.scrub_note(other) == first

@@ -45,3 +45,10 @@ DELETE FROM runs WHERE run_id IN (
     SELECT run_id FROM runs WHERE repository = ?1 AND run_type = 'realtime' AND whole = 0
     ORDER BY run_id DESC LIMIT -1 OFFSET ?2
 );
+
+-- name: scrub_note
+SELECT begun_ns, after, files, bytes, slice_ns, ended_ns FROM scrubs WHERE repository = ?;
+
+-- name: note_scrub
+INSERT OR REPLACE INTO scrubs (repository, begun_ns, after, files, bytes, slice_ns, ended_ns)
+VALUES (?, ?, ?, ?, ?, ?, ?);
