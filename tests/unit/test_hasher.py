@@ -365,9 +365,9 @@ def test_a_tuple_is_racy_unless_its_newest_time_is_older_than_the_look_by_the_ma
 
 
 def test_the_look_of_a_large_file_does_not_make_the_next_one_racy(tmp_path, root_fd):
-    make_old(tmp_path / "a", bytes(2 * CHUNK))
     make_old(tmp_path / "b", b"small")
-    clock = FixedClock(os.stat(tmp_path / "b").st_ctime_ns)
+    make_old(tmp_path / "a", bytes(2 * CHUNK))
+    clock = FixedClock(os.stat(tmp_path / "a").st_ctime_ns)
     fs = FaultyFileOps(FileOps(), Fault(lambda: clock.advance(1), "preadv"))
     assert [result.racy for result in hash_names(root_fd, b"a", b"b", fs=fs, clock=clock)] == [
         True,
