@@ -28,9 +28,11 @@ from lifecycle_sync.config_values import (
     Flag,
     Folder,
     Folders,
+    Gigabytes,
     Given,
     OptionalFolder,
     Patterns,
+    Percent,
     Rate,
     Seconds,
     Secret,
@@ -74,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backup_interval: Seconds = 3600
     policy_enforcement_interval: Seconds = 1800
     min_age_seconds: Wait = 120
+    min_free_space_gb: Gigabytes = 1.0
+    space_high_percent: Percent = 95.0
+    space_low_percent: Percent = 85.0
     max_errors: Count = 10
     conflict_strategy: Conflicts = "disk"
     moonshot_api_base: Url = "https://api.moonshot.cn"
@@ -255,7 +260,16 @@ def _from_environment() -> dict[str, Given]:
 
 def _settle(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
     values, faults = settle(_SETTINGS, given)
-    return values, faults + _misplaced(values, given)
+    return values, faults + _misplaced(values, given) + _watermarks(values, given)
+
+
+def _watermarks(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[str]:
+    low, high = (values.get(f"space_{name}_percent") for name in ("low", "high"))
+    if low is None or high is None or low < high:
+        return []
+    return [
+        f"{given['space_low_percent'].label} = {low:g}: is not below space_high_percent ({high:g})"
+    ]
 
 
 def _misplaced(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[str]:

@@ -113,6 +113,10 @@ Wait = Annotated[
     msgspec.Meta(ge=0, le=366 * 86_400),
     Rule("write whole seconds from 0 to 31622400, which are 366 days"),
 ]
+Gigabytes = Annotated[
+    float, msgspec.Meta(ge=0, le=1_000_000), Rule("write a number of gigabytes (2^30 bytes), or 0")
+]
+Percent = Annotated[float, msgspec.Meta(gt=0, le=100), Rule("write a number over 0 and up to 100")]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000), Rule("write a whole number from 1 on")]
 Threads = Annotated[
     Annotated[int, msgspec.Meta(ge=1, le=256)] | None,

@@ -342,6 +342,10 @@ class FileOps:
         """Set an extended attribute; `where` as in `list_xattrs`."""
         _xattr_call(os.setxattr, where, dir_fd, attribute, value)
 
+    def statvfs(self, path: Name) -> os.statvfs_result:
+        """How full the filesystem of a path is."""
+        return os.statvfs(path)
+
     # -- composed --------------------------------------------------------------------------
 
     def write_file(self, name: Name, data: bytes, dir_fd: int, mode: int = 0o600) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from lifecycle_sync.act.keeping import (
     Keeping,
@@ -32,6 +33,8 @@ from lifecycle_sync.vault.frames import new_hasher
 from lifecycle_sync.vault.vault import Vault
 
 _log = logging.getLogger(__name__)
+# Files whose copies are read before the first of them goes.
+_EARLY = 20
 _DELETED, _ARCHIVED = LifecycleState.DELETED, LifecycleState.ARCHIVED
 
 
@@ -292,11 +295,46 @@ def purge(
     return done
 
 
+def purge_early(
+    site: Site,
+    batch_id: bytes,
+    *,
+    copy: Callable[[TrashEntry], str],
+    enough: Callable[[], bool],
+    reason: str,
+) -> list[Done]:
+    """Unlink what lies in a batch before its grace ends, because room is needed: only that of which
+    `copy` finds a copy that it has just read (it says where; empty where there is none), and that
+    has the content it was taken for; until `enough`."""
+    batch = site.trash.batch(batch_id)
+    done: list[Done] = []
+    if batch is None:
+        return done
+    entries = site.trash.left(batch)
+    for start in range(0, len(entries), _EARLY):
+        if site.cancel.cancelled or enough():
+            break
+        copies = {entry: copy(entry) for entry in entries[start : start + _EARLY]}
+        early = _Early({entry: where for entry, where in copies.items() if where}, reason, enough)
+        done += _purge_batch(site, batch, list(early.copies), None, early)
+    site.trash.tidy(batch)
+    return done
+
+
+class _Early(NamedTuple):
+    """What goes before its grace ends: where its copies lie, why, and whether it is enough."""
+
+    copies: dict[TrashEntry, str]
+    reason: str
+    enough: Callable[[], bool]
+
+
 def _purge_batch(
     site: Site,
     batch: TrashBatch,
     entries: Sequence[TrashEntry],
     erase_limits: tuple[str, ...] | None,
+    early: _Early | None = None,
 ) -> list[Done]:
     known = site.registry.act_files([entry.file_id for entry in entries])
     by_file: dict[bytes, TrashEntry] = {}
@@ -306,15 +344,23 @@ def _purge_batch(
     files = [known[file_id] for file_id in by_file]
     ordered = intend(site, "purge", files, unless_held=True)
     results = Results(ordered.refused)
-    check = content_check(site) if batch.reason is TrashReason.ARCHIVE else None
+    archived = batch.reason is TrashReason.ARCHIVE
+    check = content_check(site) if archived or early is not None else None
     for operation_id, file in ordered.files:
         entry = by_file[file.file_id]
+        if early is not None and early.enough():
+            results.skip(operation_id, file, "there is room enough again")
+            continue
         outcome = site.trash.purge(batch, entry, check=check, erase_limits=erase_limits)
         site.told.advance(1, entry.fingerprint.size)
         at = file._replace(path=entry.path, size=entry.fingerprint.size)
         if outcome.ok:
             details = note(
-                trash=to_text(batch.batch_id), freed=outcome.freed, erased=erase_limits is not None
+                trash=to_text(batch.batch_id),
+                freed=outcome.freed,
+                erased=erase_limits is not None,
+                reason=early.reason if early else "",
+                copy=early.copies[entry] if early else "",
             )
             results.add(at, ActOutcome(operation_id, COMPLETED, details))
             state = file.state

@@ -95,6 +95,9 @@ def _sheet(plan: Plan, shown: int | None, *, now_ns: int) -> list[Block]:
             blocks.append(
                 Notes("", [Styled(f"Waits for {_who(root.guard)}: {root.waits}", "warn")])
             )
+        if root.space:
+            early = "what the trash has verified copies of is purged before its grace ends"
+            blocks.append(Notes("", [Styled(f"{root.space}: {early}", "warn")]))
         blocks += _tables(actions, shown)
         mine = [it for it in plan.versions if it.repository_id == root.repository_id]
         blocks += _versions(mine, shown)

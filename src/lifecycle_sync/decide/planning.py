@@ -36,7 +36,8 @@ MASS = "mass"
 @dataclass(frozen=True)
 class Root:
     """What deciding needs to know of a root. `guard` and `waits` are what stands against it as a
-    whole; `mass` says how the guard of that name stands against deletions, empty where not."""
+    whole; `mass` says how the guard of that name stands against deletions, empty where not;
+    `space` why room is needed on its disk."""
 
     repository_id: bytes
     path: bytes
@@ -50,6 +51,7 @@ class Root:
     confirmed: int = 0
     # Whether a reading leaves its time with a file.
     atime: bool = True
+    space: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def plan(
                 deletions[root.repository_id],
                 guard,
                 waits,
+                root.space,
             )
         )
     if massed:

@@ -151,7 +151,8 @@ class Kept:
 class RootPlan:
     """What a plan says of one root as a whole. `guard` and `waits` as for an action: they stand
     against every destructive action in it. `files` are known in it, `deleted` were in the last 24
-    hours, `deletions` are due and held by nothing else."""
+    hours, `deletions` are due and held by nothing else. `space` says why its disk needs room; then
+    what lies in the trash and has a verified copy is purged before its grace ends."""
 
     repository_id: bytes
     path: bytes
@@ -161,6 +162,7 @@ class RootPlan:
     deletions: int = 0
     guard: str = ""
     waits: str = ""
+    space: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,6 +358,31 @@ class Acts:
                 order.check()
         return report
 
+    def purge_early(
+        self,
+        repository: Repository,
+        *,
+        copy: Callable[[TrashEntry], str],
+        enough: Callable[[], bool],
+        reason: str,
+        cancel: CancelToken | None = None,
+    ) -> Report:
+        """Unlink what lies in the trash of a root within its grace, the oldest first, until it is
+        `enough`: see `removal.purge_early`."""
+        report = Report("purge")
+        with self._order(repository, report, None, cancel) as order:
+            with order.batch() as site:
+                batches = [it.batch_id for it in site.trash.batches() if isinstance(it, TrashBatch)]
+            for batch_id in batches:
+                if enough():
+                    break
+                with order.batch() as site:
+                    report.add(
+                        removal.purge_early(site, batch_id, copy=copy, enough=enough, reason=reason)
+                    )
+                order.check()
+        return report
+
     def recover(self, repository: Repository, cancel: CancelToken | None = None) -> int:
         """Judge what killed processes left pending in a root; how many rows that were."""
         if not self._registry.pending_operations(repository.repository_id):

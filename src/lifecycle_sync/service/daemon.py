@@ -1,7 +1,8 @@
-"""The main job: follow roots, one pass at once, and then four loops until told to stop.
+"""The main job: follow roots, one pass at once, and then some loops until told to stop.
 
 The *registry sync* brings the registry in step, the *backup* keeps what changed, the *policy
-enforcement* does what policies ask for beside that, the *clean-up* purges the trash past its grace.
+enforcement* does what policies ask for beside that, the *clean-up* purges the trash past its grace;
+a disk that is too full is relieved before that, by what has a verified copy.
 Beside them a thread scrubs.
 What killed processes left pending is settled before the first pass; while the clock is in doubt
 nothing is purged.
@@ -37,7 +38,7 @@ from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.enforcing import ALL, BACKUPS, Enforced, enforce
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import NoProgress, Progress
-from lifecycle_sync.service.scheduler import Job, Scheduler, first_due
+from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due
 from lifecycle_sync.service.scrubbing import Scrubber
 from lifecycle_sync.service.watching import Watching
 
@@ -49,7 +50,9 @@ REGISTRY_SYNC, BACKUP, ENFORCEMENT, CLEANUP = (
     "policy enforcement",
     "clean-up",
 )
-# A clock further than this after the last run may have been set wrongly.
+SPACE = "low space"
+# How often the disks are asked how full they are.
+SPACE_SECONDS = 30.0
 # Among so many acts is the last of every kind, most likely.
 _ACTS = 200
 
@@ -98,6 +101,8 @@ class Daemon:
         )
         # When a root that is watched was looked at as a whole, in monotonic seconds.
         self._whole: dict[bytes, float] = {}
+        # Until when nothing more can be done for a disk that is too full.
+        self._full_until: dict[bytes, float] = {}
 
     def __enter__(self) -> Daemon:
         try:
@@ -145,9 +150,7 @@ class Daemon:
             self._jobs(interval_seconds),
             cancel=self._cancel,
             on_trouble=self._on_trouble,
-            on_attempt=lambda it: self._note(
-                it.job.name, it.took_seconds, it.next_seconds, it.error
-            ),
+            on_attempt=self._on_attempt,
         )
         scrubber = Scrubber(self._engine, self._followed_now)
         if self._hashes is not False:
@@ -162,6 +165,11 @@ class Daemon:
         """Those that are locked by now; for other threads."""
         held = set(self._held)
         return [item for item in self._wanted() if item.repository_id in held]
+
+    def _on_attempt(self, it: Attempt) -> None:
+        # A look at how full the disks are is worth no row; what came of one is noted there.
+        if it.job.name != SPACE or it.error is not None:
+            self._note(it.job.name, it.took_seconds, it.next_seconds, it.error)
 
     def _note(
         self, name: str, took: float, until_next: float, error: LifecycleError | None = None
@@ -203,6 +211,7 @@ class Daemon:
             Job(BACKUP, backup, lambda: self._keep(BACKUPS), backup),
             Job(ENFORCEMENT, enforcement, lambda: self._keep(ALL - BACKUPS), enforcement),
             Job(CLEANUP, cleanup, self._purge, first_due(purged_ns, cleanup, now_ns)),
+            Job(SPACE, SPACE_SECONDS, self._make_room),
         ]
 
     def _sync(self) -> None:
@@ -221,14 +230,7 @@ class Daemon:
         """Unlink what lies in the trashes past its grace."""
         doubt = self._engine.decisions.clock_reason()
         if doubt:
-            self._on_trouble(
-                GuardError(
-                    f"{doubt}: the trash is not purged",
-                    guard="clock",
-                    operation="purge",
-                    remedy="check the date; if it is right, `lifecycle confirm --guard clock`",
-                )
-            )
+            self._on_trouble(_clock_error(doubt, "the trash is not purged"))
             return
         for repository in self._followed():
             self._quietly(lambda root=repository: self._purge_root(root))  # type: ignore[misc]
@@ -243,6 +245,32 @@ class Daemon:
                 return
         report = acts.purge(repository, cancel=self._cancel)
         _log.info("%s: purged: %s", os.fsdecode(repository.path), report.counts())
+
+    def _make_room(self) -> None:
+        """Purge early what has verified copies, on disks that are too full. One that stays too full
+        is told of, and tried again with the next clean-up."""
+        now = seconds_since_boot()
+        for repository in self._followed():
+            if now < self._full_until.get(repository.repository_id, 0.0):
+                continue
+            self._quietly(lambda root=repository: self._relieve(root, now))  # type: ignore[misc]
+
+    def _relieve(self, repository: Repository, now: float) -> None:
+        if not self._engine.space.shortage(repository):
+            return
+        # Whatever comes of it, it is not asked of the same trash every half a minute.
+        self._full_until[repository.repository_id] = now + self._engine.settings.cleanup_interval
+        doubt = self._engine.decisions.clock_reason()
+        if doubt:
+            raise _clock_error(doubt, "nothing is purged to make room")
+        relief = self._engine.making_room.relieve(repository, self._cancel)
+        if relief is None:
+            return
+        took = seconds_since_boot() - now
+        self._note(SPACE, took, SPACE_SECONDS, relief.error)
+        if relief.error is not None:
+            raise relief.error
+        del self._full_until[repository.repository_id]
 
     def _quietly(self, work: Callable[[], None]) -> None:
         """Do it for one root; what goes wrong there is told, and keeps no other waiting."""
@@ -342,3 +370,12 @@ class Daemon:
             self._engine.locks.hold("run", repository.repository_id, repository.path)
         )
         self._held[repository.repository_id] = lock
+
+
+def _clock_error(doubt: str, what: str) -> GuardError:
+    return GuardError(
+        f"{doubt}: {what}",
+        guard="clock",
+        operation="purge",
+        remedy="check the date; if it is right, `lifecycle confirm --guard clock`",
+    )

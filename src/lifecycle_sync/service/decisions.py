@@ -42,6 +42,7 @@ from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.retaining import VERSIONS_MAX, Found, Retained, Retaining, retained
 from lifecycle_sync.service.roots import Roots
+from lifecycle_sync.service.space import Space
 
 _PAGE = 2_000
 # Scans that are looked through for the last one that came to its end.
@@ -73,9 +74,12 @@ class Explanation:
 class Decisions:
     """The decisions on one registry. Thread-safe."""
 
-    def __init__(self, registry: Registry, roots: Roots, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, roots: Roots, space: Space, settings: Settings, clock: Clock
+    ) -> None:
         self._registry = registry
         self._roots = roots
+        self._space = space
         self._settings = settings
         self._clock = clock
         self._retaining = Retaining(registry)
@@ -229,6 +233,7 @@ class Decisions:
             deleted=self._registry.deleted_since(repository.repository_id, at_ns - NS_PER_DAY),
             confirmed=self._confirmed(repository.repository_id, at_ns),
             atime=self._roots.keeps_atime(repository),
+            space=self._space.shortage(repository),
         )
 
     def _files(self, repository_id: bytes, now_ns: int) -> int:

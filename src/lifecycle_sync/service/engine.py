@@ -44,6 +44,7 @@ from lifecycle_sync.service.own_files import is_own
 from lifecycle_sync.service.parallel import in_parallel
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.roots import AddedRoot, Roots, absolute_path
+from lifecycle_sync.service.space import MakingRoom, Space
 from lifecycle_sync.service.statements import Statements
 from lifecycle_sync.service.vaults import Vaults
 
@@ -87,7 +88,9 @@ class Engine:
                 clock=self._clock,
             )
         )
-        self.decisions = Decisions(registry, self.roots, settings, self._clock)
+        self.space = Space(self._fs, settings)
+        self.making_room = MakingRoom(self.space, registry, self.acts)
+        self.decisions = Decisions(registry, self.roots, self.space, settings, self._clock)
         self.statements = Statements(registry, self.vaults, self._clock)
         self._ids = IdSource(self._clock.now_ns)
         self._loose_lock = threading.Lock()

@@ -108,6 +108,7 @@ def _plan_of(document: Mapping[str, Any]) -> Plan:
                 root["deletions"],
                 root["guard"],
                 root["waits"],
+                root["space"],
             )
             for root in document["roots"]
         ),
@@ -187,6 +188,7 @@ def _root_fields(root: RootPlan) -> dict[str, Any]:
         "deletions": root.deletions,
         "guard": root.guard,
         "waits": root.waits,
+        "space": root.space,
     }
 
 

@@ -42,7 +42,11 @@ def get_storage_provider(
 
 def usage_of(path: str | os.PathLike[str] | int) -> Usage:
     """How full the filesystem is that a path, or an open file, lies on; raises `OSError`."""
-    told = os.statvfs(path)
+    return usage_from(os.statvfs(path))
+
+
+def usage_from(told: os.statvfs_result) -> Usage:
+    """The same of what the kernel has told."""
     return Usage(
         used_bytes=(told.f_blocks - told.f_bfree) * told.f_frsize,
         available_bytes=told.f_bavail * told.f_frsize,
