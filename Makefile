@@ -14,6 +14,9 @@ BIN   := .venv/bin
 READY := .venv/.ready
 UV    := uv==0.13.8
 
+# The walker in C, which is built where there is a compiler.
+NATIVE := src/lifecycle_sync/observe
+
 # Settings of the person's own shell must not send the tools to another environment.
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
@@ -28,14 +31,15 @@ help: ## show this
 
 setup: $(READY) ## make .venv with everything the project needs
 
-$(READY): pyproject.toml requirements.lock
+$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@rm -f $(NATIVE)/_native*.so
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall-package lifecycle-sync -e .
 	@touch $@
 
 run: $(READY) ## register, sync and watch DIR=/some/folder, or a sample tree; ARGS=--once

@@ -42,6 +42,7 @@ from lifecycle_sync.config_values import (
     Threads,
     Url,
     Wait,
+    Walker,
     nearest,
     settle,
     shown,
@@ -62,8 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Made by its constructor, relative paths start at the working directory. Raises `ConfigError`
     with every fault. `local_storage_path` and `roots` are the folders under management;
-    `worker_threads` None means one a core, `hash_megabytes_per_second` None no limit; `source` is
-    the file that was read, if any.
+    `worker_threads` None means one a core, `hash_megabytes_per_second` None no limit; `walker`
+    "auto" means the native one where it is built; `source` is the file that was read, if any.
     """
 
     database_path: Database = Path("file_registry.db")
@@ -92,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scrub_days: Days = 30
     hash_algorithm: Algorithm = "sha256"
     calculate_hashes: Flag = True
+    walker: Walker = "auto"
     temp_files: TempFilesSection = TempFiles()
     source: Path | None = None
 

@@ -136,6 +136,7 @@ Conflicts = Annotated[
     Literal["disk", "registry", "newest", "keep_both"],
     Rule("write disk, registry, newest or keep_both"),
 ]
+Walker = Annotated[Literal["auto", "native", "python"], Rule("write auto, native or python")]
 Url = Annotated[str, Rule("write it like https://api.moonshot.cn", _clean_url)]
 Secret = Annotated[str | None, Rule("write the key alone, or leave it out", _clean_key, True)]
 

@@ -1,4 +1,4 @@
-"""The walk in Python keeps the contract, in blocks of any size."""
+"""Both walks keep the contract: the one in Python in blocks of any size, the one in C."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from lifecycle_sync.model.observation import Listing
 from lifecycle_sync.observe import listing as listing_module
 from lifecycle_sync.observe.ignore import IgnoreRules
+from lifecycle_sync.observe.native_walker import walk_native
 from lifecycle_sync.observe.walker import walk
 from lifecycle_sync.testing.walker_contract import WalkerContract, WalkerFaultContract
 from lifecycle_sync.testing.walker_contract_listing import IgnoreContract, ListingContract
@@ -30,3 +31,8 @@ class TestWalkInSmallBlocks(ListingContract, IgnoreContract, RacyContract):
     @pytest.fixture(autouse=True)
     def small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(listing_module, "BLOCK", 2)
+
+
+class TestNativeWalk(WalkerContract, WalkerFaultContract):
+    def walk(self, root: bytes, rules: IgnoreRules, **options: Any) -> Iterator[Listing]:
+        return walk_native(root, rules, **options)

@@ -97,6 +97,7 @@ def test_an_empty_file_means_the_documented_defaults_beside_it(tmp_path):
         "scrub_days": 30,
         "hash_algorithm": "sha256",
         "calculate_hashes": True,
+        "walker": "auto",
         "temp_files": TempFiles(temp_dir=tmp_path / "etc" / "temp"),
         "source": file,
     }
@@ -443,6 +444,7 @@ def test_all_faults_are_told_at_once_and_the_file_stays_as_it_is(here):
         ("worker_threads", 0, "expected a whole number >= 1"),
         ("worker_threads", 257, "expected a whole number <= 256"),
         ("hash_algorithm", 5, "expected text, got a whole number"),
+        ("walker", "rust", "is not one of those known (write auto, native or python)"),
         ("moonshot_api_base", "api.moonshot.cn", "is not a valid http or https URL"),
         ("moonshot_api_base", "ftp://api.moonshot.cn", "is not a valid http or https URL"),
         ("moonshot_api_base", "https://", "is not a valid http or https URL"),

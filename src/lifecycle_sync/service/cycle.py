@@ -180,6 +180,7 @@ class Cycle:
                         fs=self._fs,
                         clock=self._clock,
                         cancel=cancel,
+                        walker=self._settings.walker,
                     ),
                     ignored=lambda path: self._ignored(repository, path),
                     is_there=partial(is_there, self._fs, descent),

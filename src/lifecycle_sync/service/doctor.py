@@ -41,7 +41,7 @@ def examine(
     about_vaults: list[Finding] = []
     try:
         try:
-            about_machine = examine_machine(registry, clock.now_ns())
+            about_machine = examine_machine(registry, clock.now_ns(), settings.walker)
             if registry is not None:
                 about_roots = examine_roots(registry, settings, clock, fs)
                 about_vaults = examine_vaults(registry, settings, clock, fs)
@@ -49,7 +49,7 @@ def examine(
         except LifecycleError as error:
             # Damaged pages: the integrity check has told of them already, more than this does.
             about_roots.append(fault_from("registry.use", database, error))
-            about_machine = about_machine or examine_machine(None, clock.now_ns())
+            about_machine = about_machine or examine_machine(None, clock.now_ns(), settings.walker)
     finally:
         if registry is not None:
             registry.close()

@@ -6,6 +6,7 @@ import platform
 import resource
 
 from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND, to_iso
+from lifecycle_sync.observe.native_walker import unavailable
 from lifecycle_sync.registry.sqlite import SqliteRegistry, library_version
 from lifecycle_sync.service.doctor_findings import Finding, age_text, fault, fine, warning
 
@@ -19,15 +20,18 @@ _LONG_DAYS = 7
 _WATCHES = "/proc/sys/fs/inotify/max_user_watches"
 
 
-def examine_machine(registry: SqliteRegistry | None, now_ns: int) -> list[Finding]:
-    """All of it; `registry` is None where there is none that can be read."""
+def examine_machine(
+    registry: SqliteRegistry | None, now_ns: int, walker: str = "auto"
+) -> list[Finding]:
+    """All of it; `registry` is None where there is none that can be read, `walker` as the settings
+    have it."""
     directories = registry.directory_totals(None).directories if registry is not None else 0
     runs = registry.runs(None, 1) if registry is not None else []
     last_ns = max((run.ended_ns or run.started_ns for run in runs), default=None)
     return [
         fine("machine.python", platform.python_implementation(), platform.python_version()),
         judge_sqlite(library_version()),
-        fine("machine.walker", "walker", "pure Python"),
+        judge_walker(walker, unavailable()),
         judge_watches(_watch_limit(), directories),
         judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         judge_clock(now_ns, last_ns),
@@ -45,6 +49,23 @@ def judge_sqlite(version: tuple[int, ...]) -> Finding:
             "pip install --upgrade apsw, which brings a newer one",
         )
     return fine("machine.sqlite", "SQLite", text)
+
+
+def judge_walker(walker: str, cause: str | None) -> Finding:
+    """Which walker lists folders; `cause` is why the native one cannot be used."""
+    check, subject = "machine.walker", "walker"
+    if walker == "python":
+        return fine(check, subject, "in Python, as it is set")
+    if cause is None:
+        return fine(check, subject, "native")
+    if walker == "native":
+        return fault(
+            check,
+            subject,
+            f"the native walker is set and cannot be used: {cause}",
+            "install again where there is a C compiler, or set walker to auto",
+        )
+    return fine(check, subject, f"in Python; the native one is {cause}")
 
 
 def judge_watches(limit: int | None, directories: int) -> Finding:

@@ -1,4 +1,5 @@
-"""Where the listings of a root come from: a walk here or in a process of its own, or by name."""
+"""Where the listings of a root come from: a walk in C, one in Python, here or in a process of its
+own, or by name."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ from collections.abc import Iterable
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock, SystemClock
+from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.observation import Listing
 from lifecycle_sync.model.record import DirectoryTotals
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.observe.ignore import IgnoreRules
+from lifecycle_sync.observe.native_walker import unavailable, walk_native
 from lifecycle_sync.observe.walk_process import walk_in_process
 from lifecycle_sync.observe.walker import walk
 from lifecycle_sync.registry.protocol import ScanStore
@@ -24,6 +27,22 @@ _COARSE_TYPES = {"vfat", "msdos", "exfat"}
 _SMALL_FILES = 10_000
 # The signatures of more directories are not sent to the walking process but compared here.
 _KNOWN_DIRECTORIES = 200_000
+
+
+def is_native(walker: str) -> bool:
+    """Whether a setting of `walker` means the one in C, here. Raises `LifecycleError` where only
+    that one will do and it cannot be used."""
+    if walker == "python":
+        return False
+    cause = unavailable()
+    if cause is not None and walker == "native":
+        raise LifecycleError(
+            f"the native walker cannot be used: {cause}",
+            operation="walk root",
+            subject="walker",
+            remedy="install again where there is a C compiler, or set walker to auto",
+        )
+    return cause is None
 
 
 def margin_ns_of(repository: Repository) -> int:
@@ -43,13 +62,18 @@ def listings_of(
     fs: FileOps,
     clock: Clock,
     cancel: CancelToken,
+    walker: str = "auto",
 ) -> Iterable[Listing]:
-    """All listings of a repository as it is now; `known` are its sums as last recorded."""
+    """All listings of a repository as it is now; `known` are its sums as last recorded, `walker` as
+    the settings have it."""
     margin_ns = margin_ns_of(repository)
     if repository.kind is RepositoryKind.LOOSE:
         return loose_listings(store, repository, fs, clock, margin_ns)
     stable_inodes = repository.identity.stable_inodes
-    here = walk(
+    # File operations and a clock that a test has made are for the walk in Python, unless it says.
+    made = type(fs) is not FileOps or type(clock) is not SystemClock
+    native = is_native(walker) and (not made or walker == "native")
+    here = (walk_native if native else walk)(
         repository.path,
         rules,
         fs=fs,
@@ -59,8 +83,7 @@ def listings_of(
         own=own,
         stable_inodes=stable_inodes,
     )
-    if type(fs) is not FileOps or type(clock) is not SystemClock:
-        # Another process would see neither a test's file operations nor its clock.
+    if native or made:
         return here
     if known.directories:
         if known.files < _SMALL_FILES:

@@ -84,6 +84,7 @@ def _unknown(engine: Engine, folders: list[Target], cancel: CancelToken) -> Iter
         fs=FileOps(),
         clock=SystemClock(),
         cancel=cancel,
+        walker=engine.settings.walker,
     )
     for listing in listings:
         cancel.check()

@@ -154,7 +154,7 @@ def _descriptors_left(count: int) -> Iterator[None]:
     """So many can still be opened."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The lowest free numbers are taken first, so the gaps below count as well.
-    used = {int(fd) for fd in os.listdir("/proc/self/fd")}
+    used = {int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/dev/fd/{fd}")}
     limit, free = 0, 0
     while free < count or limit in used:
         free += limit not in used

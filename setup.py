@@ -1,0 +1,36 @@
+"""The walker in C, which is optional: without a compiler the installation has the one in Python."""
+
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+SOURCES = "src/lifecycle_sync/observe/native"
+# The oldest Python of `requires-python`; the same file then serves all later ones.
+LIMITED_API = "0x030B0000"
+
+
+def extensions() -> list[Extension]:
+    """What is to be compiled here."""
+    # It calls Linux directly; an interpreter without the lock has no limited API yet.
+    if sys.platform != "linux" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return []
+    return [
+        Extension(
+            "lifecycle_sync.observe._native",
+            sources=sorted(str(path) for path in Path(SOURCES).glob("*.c")),
+            depends=sorted(str(path) for path in Path(SOURCES).glob("*.h")),
+            define_macros=[("Py_LIMITED_API", LIMITED_API), ("_GNU_SOURCE", None)],
+            extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-pthread"],
+            extra_link_args=["-pthread"],
+            py_limited_api=True,
+            optional=True,
+        )
+    ]
+
+
+setup(
+    ext_modules=extensions(),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
