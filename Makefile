@@ -17,13 +17,15 @@ UV    := uv==0.13.8
 # The walker in C, which is built where there is a compiler.
 NATIVE := src/lifecycle_sync/observe
 
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
 # Settings of the person's own shell must not send the tools to another environment.
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture faults plans simulate guard-proof lint bench format lock clean
+.PHONY: help setup run test torture faults plans simulate guard-proof sanitize lint bench format lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this
@@ -61,6 +63,21 @@ faults: $(READY) ## kill, fail and swap at every step of every act; FAULTS_ARGS=
 
 plans: $(READY) ## apply plans while somebody changes the files; PLAN_SEEDS=2000
 	@PLAN_SEEDS=$${PLAN_SEEDS:-2000} $(BIN)/pytest tests/integration/test_applied_subset.py $(PYTEST_ARGS)
+
+# Built apart from the one in use, and its tests told to take it.
+sanitize: $(READY) ## the walker in C under the address and undefined-behaviour sanitizers
+	@rm -rf build
+	@CFLAGS="$(SANITIZE) -Wall -Wextra -Werror -g" LDFLAGS="$(SANITIZE)" \
+	  $(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir build/sanitize .
+	@$(BIN)/python -m zipfile -e build/sanitize/*.whl build/sanitize
+	@test -e build/sanitize/$(NATIVE:src/%=%)/_native.abi3.so || { \
+	  echo "the walker in C did not compile with these flags; make shows why: $(BIN)/uv build -v" >&2; exit 1; }
+	@export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	  PYTHONPATH=build/sanitize PYTHONMALLOC=malloc; \
+	  $(BIN)/python -c 'from lifecycle_sync.observe import _native as it; exit("sanitize" not in it.__file__)' && \
+	  $(BIN)/python -m pytest -p no:cacheprovider -m 'torture or not torture' \
+	  tests/contract/test_walker.py tests/contract/test_walkers_agree.py tests/torture/test_walker_storm.py
 
 lint: $(READY) ## check style, bans, types and who imports whom
 	@$(BIN)/ruff check .

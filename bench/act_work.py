@@ -45,6 +45,7 @@ def settings_of(arguments: Arguments) -> Settings:
         archive_path=database.parent / "archive",
         backup_path=database.parent / "vault",
         worker_threads=arguments.get("workers"),
+        walker=arguments.get("walker", "auto"),
     )
 
 

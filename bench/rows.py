@@ -20,6 +20,7 @@ from bench.plan_rows import PLAN_BENCHMARKS
 from bench.row import MIB, Row, inverse, missing_tools, ratio_row, speed_row, work
 from bench.temp_rows import TEMP_BENCHMARKS, TEMP_PROFILED
 from bench.watch_rows import WATCH_BENCHMARKS
+from lifecycle_sync.observe.native_walker import unavailable
 
 _START_REPEAT = 4  # times as often as the rest: a start takes a moment
 
@@ -29,16 +30,17 @@ def first_index(lab: Lab) -> Iterator[Row]:
     grown = lab.files()
     peer, label = _find(grown)
 
-    def mine() -> Sample:
+    def mine(walker: str) -> Sample:
         with grown.copy(grown.empty()) as database:
-            sample = ours("sync", hashes=False, **_told(lab, grown, database))
+            sample = ours("sync", hashes=False, walker=walker, **_told(lab, grown, database))
         assert sample.data["added"] == grown.tree.files
         return sample
 
-    pairs = in_turns(lab.options.repeat, mine, peer)
-    yield ratio_row("index", "first index, no hashes", pairs, label, 4.0)
-    peak = max(sample.data["peak_bytes"] for sample in pairs.mine)
-    yield Row("index", "  its peak memory", peak / MIB, "MiB", 150.0)
+    for walker, words, limit in _walkers(3.0, 4.0):
+        pairs = in_turns(lab.options.repeat, partial(mine, walker), peer)
+        yield ratio_row("index", f"first index, no hashes, {words}", pairs, label, limit)
+        peak = max(sample.data["peak_bytes"] for sample in pairs.mine)
+        yield Row("index", "  its peak memory", peak / MIB, "MiB", 150.0)
 
 
 def unchanged_check(lab: Lab) -> Iterator[Row]:
@@ -47,13 +49,16 @@ def unchanged_check(lab: Lab) -> Iterator[Row]:
     peer, label = _find(grown)
     database = grown.indexed()
 
-    def mine() -> Sample:
-        sample = ours("sync", hashes=False, **_told(lab, grown, database))
+    def mine(walker: str) -> Sample:
+        sample = ours("sync", hashes=False, walker=walker, **_told(lab, grown, database))
         assert sample.data["unchanged_directories"] == sample.data["directories"]
         return sample
 
-    pairs = in_turns(lab.options.repeat, mine, peer)
-    yield ratio_row("check", "check of unchanged files", pairs, label, 2.0)
+    for walker, words, limit in _walkers(0.6, 2.0):
+        pairs = in_turns(lab.options.repeat, partial(mine, walker), peer)
+        yield ratio_row("check", f"check of unchanged files, {words}", pairs, label, limit)
+        peak = max(sample.data["peak_bytes"] for sample in pairs.mine)
+        yield Row("check", "  its peak memory", peak / MIB, "MiB", 150.0)
     counted = ours("statements", hashes=False, **grown.arguments(database)).data
     yield Row(
         "check",
@@ -69,8 +74,18 @@ def walk(lab: Lab) -> Iterator[Row]:
     """The walker alone, with its signatures."""
     grown = lab.files()
     peer, label = _find(grown)
-    pairs = in_turns(lab.options.repeat, lambda: ours("walker", **_told(lab, grown, None)), peer)
-    yield ratio_row("walk", "the walk alone", pairs, label, None)
+    told = _told(lab, grown, None)
+    for walker, words, _ in _walkers(0, 0):
+        pairs = in_turns(lab.options.repeat, partial(ours, "walker", walker=walker, **told), peer)
+        yield ratio_row("walk", f"the walk alone, {words}", pairs, label, None)
+
+
+def _walkers(native: float, python: float) -> list[tuple[str, str, float]]:
+    """The walkers there are, each as a setting, in words and with its budget."""
+    found = [("python", "walker in Python", python)]
+    if unavailable() is None:
+        found.insert(0, ("native", "native walker", native))
+    return found
 
 
 def core_size(lab: Lab) -> Iterator[Row]:

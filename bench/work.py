@@ -25,6 +25,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.record import HashTask
 from lifecycle_sync.observe.hash_pool import HashPool
 from lifecycle_sync.observe.ignore import IgnoreRules
+from lifecycle_sync.observe.native_walker import walk_native
 from lifecycle_sync.observe.walker import MARGIN_NS, walk
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service.engine import Engine
@@ -82,7 +83,7 @@ def walker(arguments: Arguments) -> Result:
     """The walk alone."""
     begun = time.perf_counter()
     files = 0
-    for listing in walk(
+    for listing in (walk_native if arguments["walker"] == "native" else walk)(
         os.fsencode(arguments["root"]),
         IgnoreRules(),
         fs=FileOps(),

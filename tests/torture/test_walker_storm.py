@@ -14,8 +14,9 @@ import pytest
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import SystemClock
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.observe import native_walker, walker
 from lifecycle_sync.observe.ignore import IgnoreRules
-from lifecycle_sync.observe.walker import SWAPPED, walk
+from lifecycle_sync.observe.walker import SWAPPED
 from lifecycle_sync.testing.walker_contract_base import (
     WalkerContractBase,
     open_descriptors,
@@ -27,8 +28,20 @@ pytestmark = pytest.mark.torture
 _SECONDS = 2.0
 
 
+@pytest.fixture(params=["python", "native"])
+def walk(request, monkeypatch):
+    """Each of the walkers, the native one with several readers from the first directory on."""
+    if request.param == "python":
+        return walker.walk
+    if (cause := native_walker.unavailable()) is not None:
+        pytest.skip(f"the native walker is {cause}")
+    monkeypatch.setattr(native_walker, "READERS", 3)
+    monkeypatch.setattr(native_walker, "ALONE_DIRECTORIES", 0)
+    return native_walker.walk_native
+
+
 class TestStorm(WalkerContractBase):
-    def test_nothing_outside_is_seen_and_what_is_left_alone_is_always_seen(self, light_root):
+    def test_nothing_outside_is_seen_and_what_is_left_alone_is_always_seen(self, light_root, walk):
         outside = light_root + b".outside"
         for number in range(20):
             put(outside, b"secret-%d" % number)

@@ -212,6 +212,9 @@ class DirectoryReader:
         if not entries and self._fs.fstat(fd).st_nlink == 0:
             # The C library shows a removed directory as an empty one.
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        # A file that is replaced while the directory is read may be told twice.
+        if len(set(entries)) < len(entries):
+            entries = list(set(entries))
         # Text sorts faster than bytes, and in ASCII to the same order.
         entries.sort()
         joined = os.fsencode("\0".join(entries))

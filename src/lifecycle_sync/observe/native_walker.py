@@ -31,9 +31,9 @@ from lifecycle_sync.observe.walker import MARGIN_NS, MOUNT_POINT, SWAPPED
 _INTERFACE = 1
 _TAKEN_AT_ONCE = 64
 # A smaller tree is read before another thread has started.
-_ALONE_DIRECTORIES = 16
-# Beside the one that takes, which reads as well while there is nothing to take.
-_READERS_MAX = 3
+ALONE_DIRECTORIES = 16
+# Threads beside the one that takes, which reads as well while there is nothing to take.
+READERS = min(max((os.cpu_count() or 1) - 1, 1), 3)
 _CLOSE_SECONDS = 1.0
 
 
@@ -91,7 +91,7 @@ def walk_native(
                 # Not kept while the next one is made.
                 yield _listing(*taken.pop())
             cancel.check()
-            if not alone and not readers and seen >= _ALONE_DIRECTORIES:
+            if not alone and not readers and seen >= ALONE_DIRECTORIES:
                 readers = _start_readers(walk.work)
     finally:
         walk.close()
@@ -101,9 +101,8 @@ def walk_native(
 
 
 def _start_readers(work: Callable[[], None]) -> list[threading.Thread]:
-    count = min(max((os.cpu_count() or 1) - 1, 1), _READERS_MAX)
     readers = [
-        threading.Thread(target=work, name="lifecycle-walk", daemon=True) for _ in range(count)
+        threading.Thread(target=work, name="lifecycle-walk", daemon=True) for _ in range(READERS)
     ]
     for reader in readers:
         reader.start()

@@ -264,6 +264,14 @@ class SwapContract(WalkerContractBase):
         assert list(found[b""].columns.names) == [b"a", b"c"]
         assert found[b""].signature == self.signatures(root)[b""]
 
+    def test_a_file_that_is_listed_twice_is_one_file(self, root: bytes) -> None:
+        # As where it is replaced meanwhile, and its new entry comes after the old one.
+        for name in (b"a", b"b", b"c"):
+            put(root, name)
+        found = self.look(root, fs=Stuttering(FileOps()))
+        assert list(found[b""].columns.names) == [b"a", b"b", b"c"]
+        assert found[b""].signature == self.signatures(root)[b""]
+
     def test_everything_may_vanish_before_it_is_examined(self, root: bytes) -> None:
         put(root, b"a")
         place = os.path.join(root, b"a")
@@ -374,6 +382,16 @@ class Counting(FileOpsWrapper):
         elif method == "close":
             self.open_now -= 1
         return result
+
+
+class Stuttering(FileOpsWrapper):
+    """Tells every name twice."""
+
+    def around(
+        self, method: str, proceed: Proceed, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = proceed(*args, **kwargs)
+        return result * 2 if method == "listdir" else result
 
 
 class Lying(FileOpsWrapper):
