@@ -31,6 +31,7 @@ from lifecycle_sync.config_values import (
     Gigabytes,
     Given,
     OptionalFolder,
+    OptionalText,
     Patterns,
     Percent,
     Rate,
@@ -95,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     calculate_hashes: Flag = True
     walker: Walker = "auto"
     temp_files: TempFilesSection = TempFiles()
+    temp_roots: Folders = ()
+    temp_jobs: OptionalText = None
     source: Path | None = None
 
     def __post_init__(self) -> None:
@@ -283,6 +286,8 @@ def _misplaced(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[st
     managed = [("local_storage_path", values.get("local_storage_path"))]
     managed += [("roots", root) for root in values.get("roots", ())]
     own = [(name, values.get(name)) for name in ("archive_path", "backup_path", "database_path")]
+    # What lies there may go any time.
+    own += [("temp_roots", folder) for folder in values.get("temp_roots", ())]
     # Symlinks are followed, so that two names of one folder are seen to be one.
     places = [(name, path, Path(os.path.realpath(path))) for name, path in managed + own if path]
     faults = []

@@ -138,6 +138,11 @@ Conflicts = Annotated[
 ]
 Walker = Annotated[Literal["auto", "native", "python"], Rule("write auto, native or python")]
 Url = Annotated[str, Rule("write it like https://api.moonshot.cn", _clean_url)]
+# It may carry a password, as the URLs of databases do.
+OptionalText = Annotated[
+    str | None,
+    Rule("write `registry` or a database's URL, such as sqlite:///app.db", secret=True),
+]
 Secret = Annotated[str | None, Rule("write the key alone, or leave it out", _clean_key, True)]
 
 

@@ -15,7 +15,9 @@ import os
 import signal
 import stat as stat_module
 import struct
+from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +36,13 @@ _AT_EMPTY_PATH = 0x1000
 _U32 = struct.Struct("=I")
 _STATX_TIME = struct.Struct("=qI")
 
+# What the extension in C is to be of.
+_UNLINKING_INTERFACE = 1
+
 Name = str | bytes
+# A file of a folder by its name, and what it was when it was judged: its device, inode, size and
+# mtime in nanoseconds.
+Judged = tuple[bytes, tuple[int, int, int, int]]
 
 
 class NotRegularFileError(OSError):
@@ -267,6 +275,18 @@ class FileOps:
     def unlink(self, name: Name, dir_fd: int | None = None) -> None:
         os.unlink(name, dir_fd=dir_fd)
 
+    def unlink_judged(self, dir_fd: int, files: Sequence[Judged]) -> list[int] | None:
+        """Unlink regular files of one folder without the interpreter, each if it still is what was
+        judged and nobody has it open for writing: the bytes that its end gave back (0 where it has
+        another name), or -1 where it was left as it is, for whatever reason. None where there is no
+        such part (it is made from C where there is a compiler), and below a wrapper, which is to
+        see each step."""
+        native = _unlinking()
+        if native is None or type(self) is not FileOps:
+            return None
+        freed: list[int] = native.unlink_judged(dir_fd, files)
+        return freed
+
     def link(
         self, source: Name, target: Name, source_fd: int | None, target_fd: int | None
     ) -> None:
@@ -378,6 +398,16 @@ class FileOps:
             return self.pread(fd, limit, 0)
         finally:
             self.close(fd)
+
+
+@cache
+def _unlinking() -> Any:
+    """The extension in C; None where it was not built, or is another version's."""
+    try:
+        native = import_module("lifecycle_sync._unlinking")
+    except ImportError:
+        return None
+    return native if native.INTERFACE == _UNLINKING_INTERFACE else None
 
 
 @cache

@@ -230,3 +230,27 @@ def test_the_jobs_of_the_registry_can_be_asked(storage, tmp_path):
     assert storage.left() == {"job_2_chunk_a_x"}
     missing = ("--jobs", "registry", "--database", tmp_path / "none.db")
     assert lifecycle("cleanup", "temp", *missing).code == 1
+
+
+def test_what_is_held_by_the_command_stays_in_an_emergency_too(storage, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMP_STORAGE_CLEANUP_MIN_FREE_SPACE_GB", "1e9")
+    database = ("--database", tmp_path / "registry.db")
+    (tmp_path / "root").mkdir()
+    assert lifecycle("add", tmp_path / "root", *database).code == 0
+    held, other = storage.put("held"), storage.put("other")
+    assert lifecycle("hold", held, "--reason", "evidence", *database).code == 0
+    lifecycle("cleanup", "emergency", "--folder", storage.base, *database)
+    assert storage.left() == {"held"}
+    assert not other.exists()
+    killed('manager.track_file(made("left"))', storage.base)
+    dead = storage.base / "left"
+    assert lifecycle("hold", dead, "--reason", "evidence", *database).code == 0
+    shown = lifecycle("cleanup", "temp", "--folder", storage.base, *database, "--dry-run")
+    assert "0 files would be removed" in shown.err
+    assert (
+        "0 files removed" in lifecycle("cleanup", "temp", "--folder", storage.base, *database).err
+    )
+    assert dead.exists()
+    assert lifecycle("release", held, *database).code == 0
+    lifecycle("cleanup", "orphans", "--folder", storage.base, *database)
+    assert not held.exists()

@@ -359,8 +359,9 @@ def test_a_clean_up_that_is_stopped_leaves_the_rest_to_the_next(storage):
             cancel.cancel()
 
     result = storage.cleanup().orphaned(cancel=cancel, witness=witness)
-    assert result["files_deleted"] == 7
-    assert len(storage.left()) == 13
+    # It ends after the file that it is at, or, where C unlinks, after what it has in hand.
+    assert 7 <= result["files_deleted"] <= 10
+    assert len(storage.left()) == 20 - result["files_deleted"]
     storage.cleanup().orphaned()
     assert storage.left() == set()
 

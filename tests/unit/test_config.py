@@ -64,6 +64,12 @@ def fault_of(key: str, value: object) -> str:
     return fault
 
 
+def test_nothing_of_ours_may_lie_in_a_folder_of_temporary_files():
+    faults = faults_of(write(Path("one.json"), {"temp_roots": ["."]}))
+    inside = {fault.partition(" ")[0] for fault in faults if "is inside temp_roots" in fault}
+    assert inside == {"archive_path", "backup_path", "database_path", "local_storage_path"}
+
+
 # -- defaults ------------------------------------------------------------------------------
 
 
@@ -99,6 +105,8 @@ def test_an_empty_file_means_the_documented_defaults_beside_it(tmp_path):
         "calculate_hashes": True,
         "walker": "auto",
         "temp_files": TempFiles(temp_dir=tmp_path / "etc" / "temp"),
+        "temp_roots": (),
+        "temp_jobs": None,
         "source": file,
     }
 
@@ -454,6 +462,8 @@ def test_all_faults_are_told_at_once_and_the_file_stays_as_it_is(here):
         ("moonshot_api_base", "https://a/?b=c", "has a query or a fragment"),
         ("moonshot_api_key", "a b", "has a blank"),
         ("moonshot_api_key", 5, "expected text or nothing, got a whole number"),
+        ("temp_jobs", 5, "expected text or nothing, got a whole number"),
+        ("temp_roots", ["backup/below"], "is inside"),
     ],
 )
 def test_each_fault_names_key_value_cause_and_remedy(key, value, cause):

@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import OfflineError
-from lifecycle_sync.fileops import FileOps, NotRegularFileError
+from lifecycle_sync.fileops import FileOps, Judged, NotRegularFileError
 
 _BLOCK = 512
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
@@ -102,16 +103,39 @@ def discard(
 def discard_judged(
     fs: FileOps,
     dir_fd: int,
-    name: bytes,
-    judged: tuple[int, int, int, int],
+    files: Sequence[Judged],
     *,
     writers_unknown: bool = False,
-) -> Discarded:
-    """Unlink a regular file, if it still is what was judged: (device, inode, size, mtime_ns).
+    cancel: CancelToken | None = None,
+) -> Iterator[Discarded]:
+    """Unlink regular files of one folder, each if it still is what was judged.
 
-    The careful `discard` of a sweep, for many files: it is opened first, so that one look tells all
-    of it, and from then until it is gone nobody can open it for writing. Raises nothing.
+    The careful `discard` of a sweep, for many files: each is opened first, so that one look tells
+    all of it, and from then until it is gone nobody can open it for writing. Raises nothing. Ends
+    early once `cancel` is set; what has no answer then was not touched.
     """
+    all_freed = fs.unlink_judged(dir_fd, files)
+    if all_freed is None:
+        for name, judged in files:
+            if cancel is not None and cancel.cancelled:
+                return
+            yield _discard_judged(fs, dir_fd, name, judged, writers_unknown)
+        return
+    for (name, judged), freed in zip(files, all_freed, strict=True):
+        if freed >= 0:
+            yield Discarded(True, "", judged[2], freed)
+        else:
+            # It is not what it was, or something is in its way: this finds out what.
+            yield _discard_judged(fs, dir_fd, name, judged, writers_unknown)
+
+
+def _discard_judged(
+    fs: FileOps,
+    dir_fd: int,
+    name: bytes,
+    judged: tuple[int, int, int, int],
+    writers_unknown: bool,
+) -> Discarded:
     try:
         fd, found = fs.open_read_stat(name, dir_fd)
     except PermissionError as error:

@@ -19,6 +19,7 @@ from lifecycle_sync.errors import UsageError
 from lifecycle_sync.service.api import CancelToken
 
 if TYPE_CHECKING:
+    from lifecycle_sync.service.temp.holds import RegistryHolds
     from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
 
 _WHAT = ("expired", "orphans", "temp", "downloads", "emergency", "scheduled")
@@ -37,7 +38,8 @@ What is cleaned up:
   downloads  rows of files that were downloaded long ago       (--files, --table)
 
 The settings of temporary files are TEMP_STORAGE_CLEANUP_... in the environment. Files of a
-live job, or of one of which nothing is known, and files open for writing always stay."""
+live job, or of one of which nothing is known, files open for writing and what is held
+(`lifecycle hold`) always stay."""
 
 
 @command(
@@ -98,7 +100,7 @@ def cleanup(
     check_age(max_age)
     if given["job"] is not None and what != "temp":
         raise UsageError("--job goes with temp alone", operation=f"clean up {what}")
-    jobs_url, jobs = given["jobs"], _registry_jobs(session, given["jobs"])
+    jobs_url = given["jobs"]
     order = CleanupOrder(
         what,
         dry_run=dry_run,
@@ -114,8 +116,8 @@ def cleanup(
         confirm_mass=confirm,
     )
     cancel = CancelToken()
-    with cancelled_by_signals(cancel), jobs as source:
-        outcome = carry_out(replace(order, jobs=source), cancel)
+    with cancelled_by_signals(cancel), _registry(session, jobs_url) as (jobs, held):
+        outcome = carry_out(replace(order, jobs=jobs, held=held), cancel)
     if session.as_json:
         write_json(_fields(outcome))
     else:
@@ -124,15 +126,21 @@ def cleanup(
 
 
 @contextmanager
-def _registry_jobs(session: Session, asked: str | None) -> Iterator[RegistryJobs | None]:
-    """The jobs that applications keep in the registry, if that is who is asked."""
-    if asked != _REGISTRY:
-        yield None
+def _registry(
+    session: Session, asked: str | None
+) -> Iterator[tuple[RegistryJobs | None, RegistryHolds | None]]:
+    """The jobs that applications keep in the registry, if that is who is asked, and its holds, if
+    there is a registry: temporary files need none."""
+    settings = session.settings()
+    if asked != _REGISTRY and not settings.database_path.exists():
+        yield None, None
         return
+    from lifecycle_sync.service.temp.holds import RegistryHolds
     from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
 
-    with session.engine() as engine:
-        yield RegistryJobs(engine.registry)
+    with session.engine(settings) as engine:
+        jobs = RegistryJobs(engine.registry) if asked == _REGISTRY else None
+        yield jobs, RegistryHolds(engine.registry)
 
 
 def _column(text: str) -> tuple[str, str | None]:
@@ -211,8 +219,8 @@ def temp(session: Session, what: str, folder: str | None, jobs: str | None) -> N
     """Show how full the temporary storage is, what lies there, and whose it is."""
     from lifecycle_sync.service.temp.status import temp_status
 
-    with _registry_jobs(session, jobs) as source:
-        status = temp_status(folder, None if jobs == _REGISTRY else jobs, source)
+    with _registry(session, jobs) as (source, held):
+        status = temp_status(folder, None if jobs == _REGISTRY else jobs, source, held)
     if session.as_json:
         write_json(status)
         return

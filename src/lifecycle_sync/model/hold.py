@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 
@@ -27,6 +28,13 @@ class Hold:
     def is_active(self, now_ns: int) -> bool:
         """Whether it holds at that time."""
         return self.released_ns is None and (self.ends_ns is None or self.ends_ns > now_ns)
+
+    def names(self, path: str) -> bool:
+        """Whether its query names a path, which is absolute and written as the query is."""
+        query = self.query
+        if query is None:
+            return False
+        return path == query or path.startswith(query + "/") or fnmatchcase(path, query)
 
 
 def normal(query: str) -> str:

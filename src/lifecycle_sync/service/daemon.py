@@ -2,8 +2,9 @@
 
 The *registry sync* brings the registry in step, the *backup* keeps what changed, the *policy
 enforcement* does what policies ask for beside that, the *clean-up* purges the trash past its grace;
-a disk that is too full is relieved before that, by what has a verified copy.
-Beside them a thread scrubs.
+a disk that is too full is relieved before that, by what has a verified copy. Folders of temporary
+files, where the settings name some, are cleaned up too, and watched by threads; beside them a
+thread scrubs.
 What killed processes left pending is settled before the first pass; while the clock is in doubt
 nothing is purged.
 
@@ -40,6 +41,7 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due
 from lifecycle_sync.service.scrubbing import Scrubber
+from lifecycle_sync.service.temp.keeping import TempKeeping
 from lifecycle_sync.service.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ REGISTRY_SYNC, BACKUP, ENFORCEMENT, CLEANUP = (
 SPACE = "low space"
 # How often the disks are asked how full they are.
 SPACE_SECONDS = 30.0
+TEMP = "temporary files"
 # Among so many acts is the last of every kind, most likely.
 _ACTS = 200
 
@@ -103,9 +106,15 @@ class Daemon:
         self._whole: dict[bytes, float] = {}
         # Until when nothing more can be done for a disk that is too full.
         self._full_until: dict[bytes, float] = {}
+        self._temp: TempKeeping | None = None
 
     def __enter__(self) -> Daemon:
         try:
+            if self._policies:
+                engine = self._engine
+                self._temp = TempKeeping(
+                    engine.settings, engine.registry, self._cancel, engine.clock
+                )
             for repository in self._wanted():
                 self._hold(repository)
         except BaseException:
@@ -114,6 +123,8 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._temp is not None:
+            self._temp.__exit__()
         if self._watching is not None:
             self._watching.stop()
         for lock in self._held.values():
@@ -156,6 +167,8 @@ class Daemon:
         if self._hashes is not False:
             scrubber.start()
         try:
+            if self._temp is not None:
+                self._temp.watch(lambda: self.scheduler.soon(TEMP))
             self.scheduler.run(until)
         finally:
             scrubber.stop()
@@ -206,6 +219,8 @@ class Daemon:
         backup, enforcement = settings.backup_interval, settings.policy_enforcement_interval
         cleanup = settings.cleanup_interval
         purged_ns = since("purge")
+        if self._temp is not None and (every := self._temp.interval_seconds) is not None:
+            jobs.append(Job(TEMP, every, self._temp.clean))
         return [
             *jobs,
             Job(BACKUP, backup, lambda: self._keep(BACKUPS), backup),

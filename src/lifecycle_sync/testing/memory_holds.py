@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from lifecycle_sync.model.event import (
     AssignmentEvent,
@@ -85,8 +84,7 @@ class MemoryHolds(MemoryBase):
             return hold.file_id == file.file_id
         root = tables.repositories[file.repository_id].path
         path = (root + b"/" + self._path(tables, file)).decode("utf-8", "backslashreplace")
-        inside = path.startswith(hold.query + "/")
-        return path == hold.query or inside or fnmatchcase(path, hold.query)
+        return hold.names(path)
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         with self._writing() as tables:

@@ -25,6 +25,7 @@ from lifecycle_sync.decide.pressure import (
 )
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.temp import Job, JobState, Reference, TempFile, Usage
+from lifecycle_sync.service.temp.discarding import Discarding
 from lifecycle_sync.service.temp.emergency import relieve
 from lifecycle_sync.service.temp.jobs import AskedJobs, CountingJobSource, JobSource, NoJobs
 from lifecycle_sync.service.temp.places import temp_folder
@@ -171,12 +172,14 @@ class TempCleanup:
         tally = self._tally(CleanupTrigger.CHUNK_COMPLETION, witness)
         reason = f"chunk {chunk_id} of job {job_id} is complete"
         found = list(sweep.named(sorted(wanted)))
-        self._discard(sweep, tally, [Condemned(file, reason, True) for file in found])
-        missing = wanted.difference(file.name for file in found)
-        if missing and self._has_folders():
-            for batch in sweep.batches(self.settings.cleanup_batch_size):
-                deeper = [file for file in batch if file.name in missing and file.folder]
-                self._discard(sweep, tally, [Condemned(file, reason, True) for file in deeper])
+        with self._discarding(sweep, tally) as going:
+            self._discard(sweep, tally, [Condemned(it, reason, True) for it in found], going)
+            missing = wanted.difference(file.name for file in found)
+            if missing and self._has_folders():
+                for batch in sweep.batches(self.settings.cleanup_batch_size):
+                    deeper = [file for file in batch if file.name in missing and file.folder]
+                    condemned = [Condemned(file, reason, True) for file in deeper]
+                    self._discard(sweep, tally, condemned, going)
         return self._ended(tally, sweep)
 
     def after_crash(
@@ -335,15 +338,16 @@ class TempCleanup:
     def _swept(self, sweep: Sweep, tally: Tally, judge: Judge, *, references: bool = False) -> None:
         """Discard what is condemned, batch by batch."""
         asked_jobs = AskedJobs(self.jobs)
-        for batch in sweep.batches(self.settings.cleanup_batch_size):
-            judged = self._judged(batch, asked_jobs, judge, references=references)
-            condemned = [
-                Condemned(file, f"{verdict.rule}: {verdict.reason}")
-                for file, verdict in judged
-                if verdict.orphan
-            ]
-            if not self._discard(sweep, tally, condemned):
-                break
+        with self._discarding(sweep, tally) as going:
+            for batch in sweep.batches(self.settings.cleanup_batch_size):
+                judged = self._judged(batch, asked_jobs, judge, references=references)
+                condemned = [
+                    Condemned(file, f"{verdict.rule}: {verdict.reason}")
+                    for file, verdict in judged
+                    if verdict.orphan
+                ]
+                if not self._discard(sweep, tally, condemned, going):
+                    break
         for error in asked_jobs.errors:
             tally.failed(error, log=False)
 
@@ -359,25 +363,32 @@ class TempCleanup:
             return lambda _file: Reference.UNKNOWN
         return lambda file: Reference.YES if _text(base, file) in known else Reference.NO
 
-    def _discard(self, sweep: Sweep, tally: Tally, condemned: list[Condemned]) -> bool:
+    def _discarding(self, sweep: Sweep, tally: Tally) -> Discarding:
+        base = os.fsencode(self.base)
+        return Discarding(
+            sweep,
+            lambda one, done: tally.done(base, one.file, one.reason, done),
+            self.settings.max_cleanup_workers,
+        )
+
+    def _discard(
+        self, sweep: Sweep, tally: Tally, condemned: list[Condemned], going: Discarding
+    ) -> bool:
         """Discard them as far as this clean-up may; False when it may no further."""
         if self.settings.keep_temp_files_for_debugging:
             if condemned:
                 _log.info("%d files are kept for debugging", len(condemned))
             return True
-        base = os.fsencode(self.base)
+        if len(condemned) > tally.left - going.pending:
+            going.settle()
         some = condemned[: tally.left]
         if tally.dry_run:
+            base = os.fsencode(self.base)
             for one in some:
                 if not sweep.kept(one.file):
                     tally.would_delete(base, one.file, one.reason)
         elif some:
-            workers = min(self.settings.max_cleanup_workers, max(1, len(some) // 64))
-            sweep.discard(
-                some,
-                lambda one, done: tally.done(base, one.file, one.reason, done),
-                workers=workers,
-            )
+            going.give(some)
         if len(some) < len(condemned):
             _log.warning(
                 "stopped at %d files, the most for one clean-up; the next goes on",

@@ -27,6 +27,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service.temp.leases import Lease
 from lifecycle_sync.service.temp.places import temp_folder
 from lifecycle_sync.service.temp.removing import Count, Removing
+from lifecycle_sync.service.temp.sweep import Held
 from lifecycle_sync.service.threads import in_thread
 
 _MIB = 1 << 20
@@ -43,6 +44,7 @@ class FileCleanupManager:
     interval that of the periodic clean-up. `base_temp_dir` is made when it is missing; `/`, a home
     directory itself and what lies in a root under management raise `UsageError` unless `force` is
     set. Without `leases` nothing is written to the disk, and what a killed process leaves stays.
+    What is `held` stays whatever happens (`RegistryHolds` asks a registry).
 
     All methods may be called from any thread. Those that are awaited work in a thread.
     """
@@ -55,6 +57,7 @@ class FileCleanupManager:
         *,
         leases: bool = True,
         include_untracked: bool = False,
+        held: Held | None = None,
         force: bool = False,
         fs: FileOps | None = None,
         clock: Clock | None = None,
@@ -65,6 +68,7 @@ class FileCleanupManager:
         self.default_ttl_hours = default_ttl_hours
         self.cleanup_interval_minutes = cleanup_interval_minutes
         self.include_untracked = include_untracked
+        self._held = held
         self._force = force
         self._fs = fs or FileOps()
         self._clock = clock or SteadyClock()
@@ -251,7 +255,7 @@ class FileCleanupManager:
                     self._forget(path)
 
     def _removing(self, cancel: CancelToken | None = None) -> Removing:
-        return Removing(self._fs, self._base, Count(cancel))
+        return Removing(self._fs, self._base, Count(cancel), self._held)
 
     @contextmanager
     def _claim(self, path: str) -> Iterator[None]:

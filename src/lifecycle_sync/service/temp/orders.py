@@ -17,6 +17,7 @@ from lifecycle_sync.service.temp.jobs import JobSource, NoJobs
 from lifecycle_sync.service.temp.leases import survey
 from lifecycle_sync.service.temp.removing import Count, Removing
 from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
+from lifecycle_sync.service.temp.sweep import Held
 
 ON_TEMP = ("orphans", "temp", "emergency", "scheduled")
 ON_HOST = ("expired", "downloads")
@@ -36,6 +37,7 @@ class CleanupOrder:
     jobs_url: str | None = None
     # Instead of those at a URL.
     jobs: JobSource | None = None
+    held: Held | None = None
     files_url: str | None = None
     table: str | None = None
     uploads: str | None = None
@@ -75,12 +77,12 @@ def carry_out(order: CleanupOrder, cancel: CancelToken | None = None) -> Cleanup
         return _on_host(order)
     outcome = CleanupOutcome(order.what, order.dry_run)
     with temp_cleanup(
-        order.folder, order.jobs_url, jobs=order.jobs, dry_run=order.dry_run
+        order.folder, order.jobs_url, jobs=order.jobs, held=order.held, dry_run=order.dry_run
     ) as cleanup:
         how: dict[str, Any] = {"cancel": cancel, "witness": outcome.saw}
         if order.what == "temp":
             if order.job is None:
-                _left_behind(cleanup.base, outcome, cancel)
+                _left_behind(cleanup.base, outcome, order.held, cancel)
             result = cleanup.after_crash(order.job, **how)
         elif order.what == "orphans":
             result = cleanup.orphaned(order.max_age_hours, **how)
@@ -100,23 +102,13 @@ def carry_out(order: CleanupOrder, cancel: CancelToken | None = None) -> Cleanup
     return outcome
 
 
-def clean_scheduled(
-    settings: TempStorageCleanupSettings | None = None,
-    *,
-    jobs: JobSource | None = None,
-    cancel: CancelToken | None = None,
-) -> dict[str, Any]:
-    """The scheduled clean-up, once, for whoever keeps a schedule: an emergency first, orphans,
-    failed jobs."""
-    return TempCleanup(settings, jobs=jobs).scheduled(cancel=cancel)
-
-
 @contextmanager
 def temp_cleanup(
     folder: str | None,
     jobs_url: str | None,
     *,
     jobs: JobSource | None = None,
+    held: Held | None = None,
     dry_run: bool = False,
 ) -> Iterator[TempCleanup]:
     """The clean-ups of a folder (None: the one in the environment), and the jobs of a database."""
@@ -125,16 +117,18 @@ def temp_cleanup(
     if dry_run:
         settings.cleanup_dry_run = True
     if jobs_url is None:
-        yield TempCleanup(settings, jobs=jobs)
+        yield TempCleanup(settings, jobs=jobs, held=held)
         return
-    _need_sqlalchemy()
+    need_sqlalchemy()
     from lifecycle_sync.service.temp.jobs_sql import jobs_at
 
     with jobs_at(jobs_url) as asked:
-        yield TempCleanup(settings, jobs=asked)
+        yield TempCleanup(settings, jobs=asked, held=held)
 
 
-def _left_behind(base: str, outcome: CleanupOutcome, cancel: CancelToken | None) -> None:
+def _left_behind(
+    base: str, outcome: CleanupOutcome, held: Held | None, cancel: CancelToken | None
+) -> None:
     """What killed processes left."""
     fs = FileOps()
     dead = [lease for lease in survey(fs, base) if not lease.alive]
@@ -142,12 +136,12 @@ def _left_behind(base: str, outcome: CleanupOutcome, cancel: CancelToken | None)
     if outcome.dry_run:
         for path in listed:
             size = _size(path)
-            if size is not None:
+            if size is not None and not (held is not None and held(os.fsencode(path))):
                 outcome.saw(path, size, _WHY_DEAD)
         return
     sizes = {path: _size(path) for path in listed}
     count = Count(cancel)
-    with Removing(fs, base, count) as removing:
+    with Removing(fs, base, count, held) as removing:
         removing.dead()
         removing.emptied(lambda _path: False)
     for path, size in sizes.items():
@@ -181,7 +175,7 @@ def _on_host(order: CleanupOrder) -> CleanupOutcome:
             operation=f"clean up {order.what}",
             remedy="name the database, the table and the folder of the application's files",
         )
-    _need_sqlalchemy()
+    need_sqlalchemy()
     from lifecycle_sync.service.host.local_uploads import LocalUploads
     from lifecycle_sync.service.host.reflected import files_of
     from lifecycle_sync.service.host.service import CleanupService
@@ -223,7 +217,8 @@ class _NoStorage:
         raise AssertionError(name)
 
 
-def _need_sqlalchemy() -> None:
+def need_sqlalchemy() -> None:
+    """Raises `UsageError` where it is not installed."""
     try:
         import sqlalchemy  # noqa: F401
     except ImportError as error:

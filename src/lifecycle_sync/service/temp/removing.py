@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 from lifecycle_sync.act.disposal import (
@@ -23,7 +24,9 @@ from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
 from lifecycle_sync.service.temp.leases import dead_leases, leased
+from lifecycle_sync.service.temp.sweep import Held
 
+_HELD = "a hold is on it"
 # Of any age.
 _NO_AGE_NS = 1 << 64
 
@@ -54,8 +57,9 @@ class Count:
 class Removing:
     """A context manager, for one thread. Raises no `OSError`."""
 
-    def __init__(self, fs: FileOps, base: str, count: Count) -> None:
+    def __init__(self, fs: FileOps, base: str, count: Count, held: Held | None = None) -> None:
         self.count = count
+        self._held = held
         self._fs = fs
         self._base = base
         self._prefix = base.rstrip("/") + "/"
@@ -75,6 +79,8 @@ class Removing:
         self, path: str, care: Care | None, expected: tuple[int, int] | None = None
     ) -> Discarded:
         """Remove one file, not a folder; not counted."""
+        if self._is_held(path):
+            return Discarded(False, _HELD)
         folder, name = os.path.split(path)
         try:
             fd, mine = self._open(folder)
@@ -92,6 +98,9 @@ class Removing:
     def folder(self, path: str, recursive: bool) -> tuple[bool, list[str]]:
         """Remove a folder with what is in it: whether all went, and which paths did."""
         gone: list[str] = []
+        if self._is_held(path):
+            _log.error("%s could not be removed: %s", path, _HELD)
+            return False, gone
         whole = path == self._base
         for below, done in self._tree(path, recursive=recursive):
             place = os.path.join(path, os.fsdecode(below)) if below else path
@@ -185,8 +194,11 @@ class Removing:
                 return "it is ours"
             if self.count.cancelled:
                 return "stopped"
-            if os.path.join(self._base, os.fsdecode(below)) in mine:
+            place = os.path.join(self._base, os.fsdecode(below))
+            if place in mine:
                 return "it is tracked"
+            if self._is_held(place):
+                return _HELD
             taken = (found.st_dev, found.st_ino) in living
             return "a living process tracks it" if taken else ""
 
@@ -203,12 +215,34 @@ class Removing:
                 try:
                     fd, _ = self._open(above)
                     found = self._fs.stat(name, dir_fd=fd, follow_symlinks=False)
-                    if (found.st_dev, found.st_ino) in self._leased():
+                    if (found.st_dev, found.st_ino) in self._leased() or self._is_held(folder):
                         break
                     self._fs.rmdir(name, fd)
                 except OSError:
                     break  # not empty, most likely
                 folder = above
+
+    def _is_held(self, path: str) -> bool:
+        """As of now: what goes here goes one by one."""
+        if self._held is None:
+            return False
+        refresh = getattr(self._held, "refresh", None)
+        if refresh is not None:
+            refresh()
+        return self._held(os.fsencode(path))
+
+    def _but_held(self, folder: str, keep: Keep | None) -> Keep | None:
+        if self._held is None:
+            return keep
+
+        def both(below: bytes, found: os.stat_result) -> str:
+            # Of a held folder all that is in it is, and that is why it is not left empty.
+            inside = not stat.S_ISDIR(found.st_mode)
+            if inside and self._is_held(os.path.join(folder, os.fsdecode(below))):
+                return _HELD
+            return "" if keep is None else keep(below, found)
+
+        return both
 
     def _leased(self) -> set[tuple[int, int]]:
         if self._living is None:
@@ -237,6 +271,7 @@ class Removing:
         folders: Folders = Folders.ALL,
         itself: bool = True,
     ) -> Iterator[tuple[bytes, Discarded]]:
+        keep = self._but_held(path, keep)
         if path == self._base:
             above, name, mine = None, path, False
             keep, itself = _but_ours(keep), False

@@ -8,14 +8,18 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service.temp.jobs import JobSource
 from lifecycle_sync.service.temp.leases import survey
 from lifecycle_sync.service.temp.orders import temp_cleanup
+from lifecycle_sync.service.temp.sweep import Held
 
 
 def temp_status(
-    folder: str | None = None, jobs_url: str | None = None, jobs: JobSource | None = None
+    folder: str | None = None,
+    jobs_url: str | None = None,
+    jobs: JobSource | None = None,
+    held: Held | None = None,
 ) -> dict[str, Any]:
     """`folder`, `health`, `stats` (the documented keys), watermarks, what is free, and `leases`:
     how many processes track how many files, living and dead."""
-    with temp_cleanup(folder, jobs_url, jobs=jobs) as cleanup:
+    with temp_cleanup(folder, jobs_url, jobs=jobs, held=held) as cleanup:
         leases = survey(FileOps(), cleanup.base)
         usage = cleanup.usage()
         return {

@@ -12,9 +12,9 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from lifecycle_sync.act.disposal import Discarded, discard, discard_judged, failure
@@ -28,14 +28,19 @@ from lifecycle_sync.model.temp import TempFile
 from lifecycle_sync.service.temp.leases import leased
 
 _BLOCK = 512
+# What a vault has.
+_VAULT = (b"FORMAT", b"manifests")
 # So many files are unlinked by one thread to see how it goes, and more threads take part where less
 # than this share of its time was work.
 _PROBE = 256
+# So many files go between two looks at what must stay: within a millisecond or so.
+_TOGETHER = 64
 _WAITING_SHARE = 0.5
 
 _log = logging.getLogger("lifecycle_sync.temp")
 
-# Whether a path (absolute, as bytes) is held, and must stay whatever happens.
+# Whether a path (absolute, as bytes) is held, and must stay whatever happens. One with a method
+# `refresh` is asked by that to take up what was said since, right before files go.
 Held = Callable[[bytes], bool]
 
 
@@ -45,6 +50,10 @@ class Condemned(NamedTuple):
     file: TempFile
     reason: str
     ordered: bool = False
+
+
+# What came of a file.
+Told = Callable[[Condemned, Discarded], None]
 
 
 class Sweep:
@@ -67,6 +76,8 @@ class Sweep:
         self._writers_unknown = writers_unknown
         self.cancel = cancel or CancelToken()
         self.scanned = 0
+        # Whether the part in C unlinks, which leaves the interpreter to others.
+        self.unlinks_alone = fs.unlink_judged(-1, ()) is not None
         self._waits = False
         self.errors: list[str] = []
         self._leased = leased(fs, os.fsdecode(base))
@@ -102,6 +113,9 @@ class Sweep:
                     self._failed(folder, failure(error).reason)
                     continue
                 try:
+                    if folder and self._is_anothers(fd):
+                        self._failed(folder, "it is a root or a vault, and stays as it is")
+                        continue
                     for file in self._in(fd, folder, descent.device, waiting):
                         count += 1
                         # A clean-up may go over the folder twice.
@@ -112,21 +126,34 @@ class Sweep:
                 finally:
                     self._fs.close(fd)
 
+    def _is_anothers(self, fd: int) -> bool:
+        """Whether a folder is a root under management, a folder of temporary files in its own
+        right, or a vault: what lies in it is no temporary file of this one."""
+        return self._has(fd, PRIVATE_DIRECTORY) or all(self._has(fd, it) for it in _VAULT)
+
+    def _has(self, fd: int, name: bytes) -> bool:
+        try:
+            self._fs.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _in(self, fd: int, folder: bytes, device: int, waiting: list[bytes]) -> Iterator[TempFile]:
+        look, file_of = self._fs.stat, self._file
         with os.scandir(fd) as entries:
             for entry in entries:
-                name = os.fsencode(entry.name)
-                if entry.is_symlink() or (not folder and name == PRIVATE_DIRECTORY):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(folder + b"/" + name if folder else name)
-                    continue
-                try:
-                    found = self._fs.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(found.st_mode) and found.st_dev == device:
-                    yield self._file(folder, name, entry.name, found)
+                if entry.is_file(follow_symlinks=False):
+                    name = os.fsencode(entry.name)
+                    try:
+                        found = look(name, dir_fd=fd, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if stat.S_ISREG(found.st_mode) and found.st_dev == device:
+                        yield file_of(folder, name, entry.name, found)
+                elif entry.is_dir(follow_symlinks=False):
+                    name = os.fsencode(entry.name)
+                    if folder or name != PRIVATE_DIRECTORY:
+                        waiting.append(folder + b"/" + name if folder else name)
 
     def _file(self, folder: bytes, name: bytes, text: str, found: os.stat_result) -> TempFile:
         owner = self._names.parse(text)
@@ -173,7 +200,7 @@ class Sweep:
     def discard(
         self,
         condemned: Iterable[Condemned],
-        told: Callable[[Condemned, Discarded], None],
+        told: Told,
         *,
         workers: int = 1,
         enough: Callable[[], bool] | None = None,
@@ -183,10 +210,7 @@ class Sweep:
         none takes another. `told` is called in one thread at a time."""
         waiting = iter(condemned)
         if workers <= 1 or not self._waits:
-            begun, cpu = time.perf_counter(), time.thread_time()
-            self._discard_all(islice(waiting, None if workers <= 1 else _PROBE), told, enough)
-            wall = time.perf_counter() - begun
-            self._waits = time.thread_time() - cpu < wall * _WAITING_SHARE
+            self.probe(islice(waiting, None if workers <= 1 else _PROBE), told, enough)
             if workers <= 1 or not self._waits:
                 self._discard_all(waiting, told, enough)
                 return
@@ -221,47 +245,82 @@ class Sweep:
             for ending in [pool.submit(work) for _ in range(workers)]:
                 ending.result()
 
+    def probe(
+        self,
+        condemned: Iterator[Condemned],
+        told: Told,
+        enough: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Unlink some, and see whether more than half of the time is waited."""
+        begun, cpu = time.perf_counter(), time.thread_time()
+        self._discard_all(condemned, told, enough)
+        wall = time.perf_counter() - begun
+        self._waits = time.thread_time() - cpu < wall * _WAITING_SHARE
+        return self._waits
+
+    def all_of(self, condemned: Sequence[Condemned]) -> list[tuple[Condemned, Discarded]]:
+        """Unlink them in this thread; what came of each that was tried."""
+        done: list[tuple[Condemned, Discarded]] = []
+        self._discard_all(iter(condemned), lambda one, came: done.append((one, came)), None)
+        return done
+
     def _discard_all(
         self,
         condemned: Iterator[Condemned],
-        told: Callable[[Condemned, Discarded], None],
+        told: Told,
         enough: Callable[[], bool] | None,
     ) -> None:
+        # What is enough is asked after each one. Holds are asked for right before the files go: of
+        # those who cannot take them up again for many, for each.
+        refresh = getattr(self._held, "refresh", None)
+        each = enough is not None or (self._held is not None and refresh is None)
         with Descent(self._fs, self._base) as descent:
-            folder, fd = None, -1
             while not self.cancel.cancelled and not (enough is not None and enough()):
-                one = next(condemned, None)
-                if one is None:
+                some = list(islice(condemned, 1 if each else _TOGETHER))
+                if not some:
                     return
-                file = one.file
-                reason = self.kept(file)
-                if reason:
-                    told(one, Discarded(False, reason))
-                    continue
-                if file.folder != folder:
+                if refresh is not None:
+                    refresh()
+                for folder, group in groupby(some, _folder):
                     try:
-                        folder, fd = file.folder, descent.open(file.folder)
+                        fd = descent.open(folder)
                     except OSError as error:
-                        folder = None
-                        told(one, failure(error))
+                        for one in group:
+                            told(one, failure(error))
                         continue
-                told(one, self._discard(fd, one))
+                    self._discard_in(fd, group, told)
 
-    def _discard(self, fd: int, one: Condemned) -> Discarded:
-        file = one.file
-        if one.ordered:
-            # An order names files; a sweep meets them, and is careful.
-            this = (file.device, file.inode)
-            return discard(self._fs, fd, file.name, expected=this, regular=True)
-        judged = (file.device, file.inode, file.size, file.mtime_ns)
-        return discard_judged(
-            self._fs, fd, file.name, judged, writers_unknown=self._writers_unknown
+    def _discard_in(self, fd: int, group: Iterable[Condemned], told: Told) -> None:
+        """Unlink some files of one folder."""
+        going: list[Condemned] = []
+        for one in group:
+            reason = self.kept(one.file)
+            if reason:
+                told(one, Discarded(False, reason))
+            elif one.ordered:
+                # An order names files; a sweep meets them, and is careful.
+                file = one.file
+                this = (file.device, file.inode)
+                told(one, discard(self._fs, fd, file.name, expected=this, regular=True))
+            else:
+                going.append(one)
+        files = [
+            (file.name, (file.device, file.inode, file.size, file.mtime_ns)) for file, *_ in going
+        ]
+        done = discard_judged(
+            self._fs, fd, files, writers_unknown=self._writers_unknown, cancel=self.cancel
         )
+        for one, came_of_it in zip(going, done, strict=False):
+            told(one, came_of_it)
 
     def _failed(self, path: bytes, reason: str) -> None:
         message = f"{os.fsdecode(os.path.join(self._base, path))}: {reason}"
         self.errors.append(message)
         _log.error("%s", message)
+
+
+def _folder(one: Condemned) -> bytes:
+    return one.file.folder
 
 
 def jobs_of(batch: Iterable[TempFile]) -> set[str]:
