@@ -14,8 +14,9 @@ BIN   := .venv/bin
 READY := .venv/.ready
 UV    := uv==0.13.8
 
-# The walker in C, which is built where there is a compiler.
+# The parts in C, which are built where there is a compiler: the walker, and what unlinks.
 NATIVE := src/lifecycle_sync/observe
+UNLINKING := src/lifecycle_sync
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -33,14 +34,14 @@ help: ## show this
 
 setup: $(READY) ## make .venv with everything the project needs
 
-$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/*)
+$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/* $(UNLINKING)/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@rm -f $(NATIVE)/_native*.so
+	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall-package lifecycle-sync -e .
 	@touch $@
 
@@ -65,19 +66,20 @@ plans: $(READY) ## apply plans while somebody changes the files; PLAN_SEEDS=2000
 	@PLAN_SEEDS=$${PLAN_SEEDS:-2000} $(BIN)/pytest tests/integration/test_applied_subset.py $(PYTEST_ARGS)
 
 # Built apart from the one in use, and its tests told to take it.
-sanitize: $(READY) ## the walker in C under the address and undefined-behaviour sanitizers
+sanitize: $(READY) ## the parts in C under the address and undefined-behaviour sanitizers
 	@rm -rf build
 	@CFLAGS="$(SANITIZE) -Wall -Wextra -Werror -g" LDFLAGS="$(SANITIZE)" \
 	  $(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir build/sanitize .
 	@$(BIN)/python -m zipfile -e build/sanitize/*.whl build/sanitize
 	@test -e build/sanitize/$(NATIVE:src/%=%)/_native.abi3.so || { \
-	  echo "the walker in C did not compile with these flags; make shows why: $(BIN)/uv build -v" >&2; exit 1; }
+	  echo "the parts in C did not compile with these flags; make shows why: $(BIN)/uv build -v" >&2; exit 1; }
 	@export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	  PYTHONPATH=build/sanitize PYTHONMALLOC=malloc; \
 	  $(BIN)/python -c 'from lifecycle_sync.observe import _native as it; exit("sanitize" not in it.__file__)' && \
 	  $(BIN)/python -m pytest -p no:cacheprovider -m 'torture or not torture' \
-	  tests/contract/test_walker.py tests/contract/test_walkers_agree.py tests/torture/test_walker_storm.py
+	  tests/contract/test_walker.py tests/contract/test_walkers_agree.py tests/torture/test_walker_storm.py \
+	  tests/unit/test_disposal.py
 
 lint: $(READY) ## check style, bans, types and who imports whom
 	@$(BIN)/ruff check .

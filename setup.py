@@ -1,4 +1,4 @@
-"""The walker in C, which is optional: without a compiler the installation has the one in Python."""
+"""The parts in C, which are optional: without a compiler the installation has those in Python."""
 
 import sys
 import sysconfig
@@ -6,7 +6,13 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = "src/lifecycle_sync/observe/native"
+# By the module that is made of it: a folder of sources.
+PARTS = {
+    # The walker.
+    "lifecycle_sync.observe._native": "src/lifecycle_sync/observe/native",
+    # What unlinks many files of a folder.
+    "lifecycle_sync._unlinking": "src/lifecycle_sync/native",
+}
 # The oldest Python of `requires-python`; the same file then serves all later ones.
 LIMITED_API = "0x030B0000"
 
@@ -18,15 +24,16 @@ def extensions() -> list[Extension]:
         return []
     return [
         Extension(
-            "lifecycle_sync.observe._native",
-            sources=sorted(str(path) for path in Path(SOURCES).glob("*.c")),
-            depends=sorted(str(path) for path in Path(SOURCES).glob("*.h")),
+            module,
+            sources=sorted(str(path) for path in Path(sources).glob("*.c")),
+            depends=sorted(str(path) for path in Path(sources).glob("*.h")),
             define_macros=[("Py_LIMITED_API", LIMITED_API), ("_GNU_SOURCE", None)],
             extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-pthread"],
             extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=True,
         )
+        for module, sources in PARTS.items()
     ]
 
 
