@@ -29,6 +29,7 @@ _RENAME_NOREPLACE = 1
 # How a kernel or filesystem says that it has no such call or flag.
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _NAME_MAX = 255
+_BLOCK = 512
 # A file in more pieces than this counts as data from there on.
 _EXTENTS_MAX = 4096
 _STATX_BTIME = 0x800
@@ -37,7 +38,7 @@ _U32 = struct.Struct("=I")
 _STATX_TIME = struct.Struct("=qI")
 
 # What the extension in C is to be of.
-_UNLINKING_INTERFACE = 1
+_UNLINKING_INTERFACE = 2
 
 Name = str | bytes
 # A file of a folder by its name, and what it was when it was judged: its device, inode, size and
@@ -73,6 +74,31 @@ class FileOps:
             return [
                 os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)
             ]
+
+    def look(self, fd: int, names: Sequence[bytes]) -> list[tuple[int, ...] | int]:
+        """What lies under each of these names in an open directory, never through a symlink: its
+        (mode, size, bytes taken, mtime_ns, device, inode, links), or the errno of one that cannot
+        be looked at. By the part in C, where there is one, without the interpreter."""
+        native = _unlinking()
+        if native is not None and type(self) is FileOps:
+            seen: list[tuple[int, ...] | int] = native.look(fd, names)
+            return seen
+        return [self._look(fd, name) for name in names]
+
+    def _look(self, fd: int, name: bytes) -> tuple[int, ...] | int:
+        try:
+            it = self.stat(name, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return (
+            it.st_mode,
+            it.st_size,
+            it.st_blocks * _BLOCK,
+            it.st_mtime_ns,
+            it.st_dev,
+            it.st_ino,
+            it.st_nlink,
+        )
 
     def open_directory(self, name: Name, dir_fd: int | None = None) -> int:
         """A descriptor of a directory; a symlink raises `NotADirectoryError` or ELOOP."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -88,6 +89,28 @@ def test_what_still_is_what_was_judged_goes_and_the_rest_stays_with_its_reason(
     assert left == {*names, "other-name", "precious"} - {"plain", "empty", "linked", "last", "gone"}
 
 
+def test_many_names_are_looked_at_as_each_is(fs, folder, tmp_path):
+    write(tmp_path / "file")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "folder").mkdir()
+    names = [b"file", b"link", b"gone", b"folder"]
+    seen = fs.look(folder, names)
+    assert seen[2] == errno.ENOENT
+    for name, it in zip(names, seen, strict=True):
+        if name != b"gone":
+            found = os.lstat(os.path.join(os.fsencode(tmp_path), name))
+            assert it == (
+                found.st_mode,
+                found.st_size,
+                found.st_blocks * 512,
+                found.st_mtime_ns,
+                found.st_dev,
+                found.st_ino,
+                found.st_nlink,
+            )
+    assert fs.look(folder, []) == []
+
+
 def test_a_name_is_one_of_the_folder(folder, tmp_path):
     fs = FileOps()
     if fs.unlink_judged(folder, []) is None:
@@ -98,6 +121,8 @@ def test_a_name_is_one_of_the_folder(folder, tmp_path):
     for name in (b"below/x", b"x\0y"):
         with pytest.raises(ValueError, match="name"):
             fs.unlink_judged(folder, [(name, this)])
+        with pytest.raises(ValueError, match="name"):
+            fs.look(folder, [name])
     assert (below / "x").exists()
 
 

@@ -41,6 +41,9 @@ class OrphanVerdict(NamedTuple):
         return self.rule is not None
 
 
+_NO_JOBS = OrphanVerdict(OrphanRule.NO_JOB_PATTERN, "it is old, and its name is no job's")
+
+
 def orphan(
     file: TempFile,
     jobs: dict[str, Job],
@@ -63,7 +66,7 @@ def orphan(
     if job is None:
         if reference is Reference.NO:
             return OrphanVerdict(OrphanRule.NO_REFERENCE, "the database does not refer to it")
-        return OrphanVerdict(OrphanRule.NO_JOB_PATTERN, "it is old, and its name is no job's")
+        return _NO_JOBS
     if job.state is JobState.ABSENT:
         return OrphanVerdict(OrphanRule.NO_SUCH_JOB, f"there is no job {file.job_id}")
     if job.since_ns is not None and now_ns - job.since_ns < max_age_ns:

@@ -342,9 +342,9 @@ class TempCleanup:
             for batch in sweep.batches(self.settings.cleanup_batch_size):
                 judged = self._judged(batch, asked_jobs, judge, references=references)
                 condemned = [
-                    Condemned(file, f"{verdict.rule}: {verdict.reason}")
+                    Condemned(file, f"{verdict.rule.value}: {verdict.reason}")
                     for file, verdict in judged
-                    if verdict.orphan
+                    if verdict.rule is not None
                 ]
                 if not self._discard(sweep, tally, condemned, going):
                     break

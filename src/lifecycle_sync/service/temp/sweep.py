@@ -7,9 +7,11 @@ or somebody has it open for writing, or a living process has leased it, it stays
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +29,8 @@ from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
 from lifecycle_sync.model.temp import TempFile
 from lifecycle_sync.service.temp.leases import leased
 
-_BLOCK = 512
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_LOOKED_AT = 256
 # What a vault has.
 _VAULT = (b"FORMAT", b"manifests")
 # So many files are unlinked by one thread to see how it goes, and more threads take part where less
@@ -139,35 +142,38 @@ class Sweep:
         return True
 
     def _in(self, fd: int, folder: bytes, device: int, waiting: list[bytes]) -> Iterator[TempFile]:
-        look, file_of = self._fs.stat, self._file
         with os.scandir(fd) as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    name = os.fsencode(entry.name)
-                    try:
-                        found = look(name, dir_fd=fd, follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    if stat.S_ISREG(found.st_mode) and found.st_dev == device:
-                        yield file_of(folder, name, entry.name, found)
-                elif entry.is_dir(follow_symlinks=False):
-                    name = os.fsencode(entry.name)
-                    if folder or name != PRIVATE_DIRECTORY:
-                        waiting.append(folder + b"/" + name if folder else name)
+            while some := list(islice(entries, _LOOKED_AT)):
+                texts: list[str] = []
+                for entry in some:
+                    if entry.is_file(follow_symlinks=False):
+                        texts.append(entry.name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        name = os.fsencode(entry.name)
+                        if folder or name != PRIVATE_DIRECTORY:
+                            waiting.append(folder + b"/" + name if folder else name)
+                yield from self._looked_at(fd, folder, device, texts)
 
-    def _file(self, folder: bytes, name: bytes, text: str, found: os.stat_result) -> TempFile:
-        owner = self._names.parse(text)
-        return TempFile(
-            folder,
-            name,
-            found.st_size,
-            found.st_blocks * _BLOCK,
-            found.st_mtime_ns,
-            found.st_dev,
-            found.st_ino,
-            found.st_nlink,
-            *(owner or ()),
-        )
+    def _looked_at(
+        self, fd: int, folder: bytes, device: int, texts: Iterable[str]
+    ) -> Iterator[TempFile]:
+        """Those of some names in an open folder that are regular files on its filesystem."""
+        names = [text.encode(_ENCODING, _ERRORS) for text in texts]
+        parse = self._names.parse
+        for name, text, found in zip(names, texts, self._fs.look(fd, names), strict=True):
+            if isinstance(found, int):
+                if found != errno.ENOENT:
+                    self._failed(
+                        folder + b"/" + name if folder else name,
+                        failure(OSError(found, os.strerror(found))).reason,
+                    )
+                continue
+            mode, size, blocks, mtime_ns, on, inode, links = found
+            if on == device and stat.S_ISREG(mode):
+                owner = parse(text)
+                yield TempFile(
+                    folder, name, size, blocks, mtime_ns, on, inode, links, *(owner or ())
+                )
 
     def named(self, names: Iterable[bytes]) -> Iterator[TempFile]:
         """The files of exactly these names, right in the folder."""
@@ -176,14 +182,10 @@ class Sweep:
         except OfflineError:
             return
         with descent:
-            for name in names:
-                try:
-                    found = self._fs.stat(name, dir_fd=descent.root_fd, follow_symlinks=False)
-                except OSError:
-                    continue
-                if stat.S_ISREG(found.st_mode) and found.st_dev == descent.device:
-                    self.scanned += 1
-                    yield self._file(b"", name, os.fsdecode(name), found)
+            texts = [os.fsdecode(name) for name in names]
+            for file in self._looked_at(descent.root_fd, b"", descent.device, texts):
+                self.scanned += 1
+                yield file
 
     # -- what must stay --------------------------------------------------------------------
 
@@ -293,8 +295,9 @@ class Sweep:
     def _discard_in(self, fd: int, group: Iterable[Condemned], told: Told) -> None:
         """Unlink some files of one folder."""
         going: list[Condemned] = []
+        kept = self.kept if self._leased or self._held is not None else None
         for one in group:
-            reason = self.kept(one.file)
+            reason = "" if kept is None else kept(one.file)
             if reason:
                 told(one, Discarded(False, reason))
             elif one.ordered:
@@ -305,7 +308,8 @@ class Sweep:
             else:
                 going.append(one)
         files = [
-            (file.name, (file.device, file.inode, file.size, file.mtime_ns)) for file, *_ in going
+            (name, (device, inode, size, mtime_ns))
+            for (_, name, size, _, mtime_ns, device, inode, *_), _, _ in going
         ]
         done = discard_judged(
             self._fs, fd, files, writers_unknown=self._writers_unknown, cancel=self.cancel
