@@ -184,7 +184,7 @@ PROOFS = [
     Proof(
         "breaker",
         _APPLYING,
-        "            if total.failed >= engine.settings.max_errors:\n",
+        "            if breaker.tripped:\n",
         "            if False:\n",
         "tests/integration/test_guards_at_use.py",
     ),

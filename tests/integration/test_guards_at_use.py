@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lifecycle_sync.errors import GuardError, OfflineError
-from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.fileops import FileOps, Name
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.applying import apply
-from lifecycle_sync.testing.fileops import Fault, FaultyFileOps, fail
+from lifecycle_sync.testing.fileops import Fault, FaultyFileOps, RecordingFileOps, fail
 from tests.integration.test_policies import Estate, years_later
 
 
@@ -44,10 +44,57 @@ def test_a_root_that_was_swapped_since_the_plan_is_left_alone(estate: Estate):
 
 
 def test_a_disk_that_fails_stops_the_run(estate: Estate):
+    """At once, not after the batch: no rename is tried that would be the fourth to fail."""
     broken = Fault(fail(errno.EIO), "rename_noreplace", lasting=True)
-    estate.reopen(fs=FaultyFileOps(FileOps(), broken), max_errors=3)
+    fs = RecordingFileOps(FaultyFileOps(FileOps(), broken))
+    estate.reopen(fs=fs, max_errors=3)
     (outcome,) = apply(estate.engine, estate.plan(), How())
     assert isinstance(outcome.error, GuardError)
     assert outcome.error.guard == "breaker"
-    assert outcome.report.failed == 4
+    assert (outcome.report.failed, outcome.report.skipped) == (3, 1)
+    assert fs.methods.count("rename_noreplace") == 3
     assert len([it for it in estate.root.iterdir() if it.suffix == ".txt"]) == 4
+
+
+class Unreadable(FileOps):
+    """Some files cannot be read."""
+
+    def __init__(self, code: int, *names: bytes) -> None:
+        self.code = code
+        self.names = names
+
+    def open_read_stat(self, name: Name, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
+        if name in self.names:
+            raise OSError(self.code, os.strerror(self.code))
+        return super().open_read_stat(name, dir_fd)
+
+
+def reading(tmp_path: Path, code: int) -> Estate:
+    """Twelve files, of which the first four cannot be read; three errors are enough."""
+    estate = Estate(tmp_path)
+    estate.reopen(fs=Unreadable(code, *(b"%02d.bin" % n for n in range(4))), max_errors=3)
+    for number in range(12):
+        estate.file(f"{number:02}.bin")
+    estate.ready()
+    estate.later(0.01)
+    return estate
+
+
+def test_files_that_may_not_be_read_keep_no_other_from_its_backup(tmp_path: Path):
+    estate = reading(tmp_path, errno.EACCES)
+    (outcome,) = apply(estate.engine, estate.plan(), How())
+    assert outcome.error is None
+    assert (outcome.report.completed, outcome.report.failed) == (8, 4)
+    estate.engine.close()
+
+
+def test_what_a_failing_disk_still_gives_is_backed_up_before_the_rest_is_tried(tmp_path: Path):
+    estate = reading(tmp_path, errno.EIO)
+    plan = estate.plan()
+    told = {it.reason for it in plan.actions if it.path < b"04"}
+    assert told == {"never backed up; it could not be read the last time"}
+    (outcome,) = apply(estate.engine, plan, How())
+    assert isinstance(outcome.error, GuardError)
+    assert outcome.error.guard == "breaker"
+    assert (outcome.report.completed, outcome.report.failed) == (8, 3)
+    estate.engine.close()

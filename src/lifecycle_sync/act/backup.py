@@ -95,7 +95,8 @@ class _InTurn:
                 yield from self._settle()
                 self._committing = part, self._committer.submit(part.commit)
                 self._begun.popleft()
-                files_after = None if self._site.cancel.cancelled else next(coming, None)
+                stop = self._site.cancel.cancelled or self._site.breaker.tripped
+                files_after = None if stop else next(coming, None)
                 if files_after is not None:
                     self._begin(files_after)
             yield from self._settle()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 from lifecycle_sync.act.ahead import Plain, Wanted, windows
+from lifecycle_sync.act.breaker import BROKEN, OF_THE_DISK
 from lifecycle_sync.act.reading import NotAsRecorded, Read, Reader
 from lifecycle_sync.act.site import SKIPPED, Results, Site, note
 from lifecycle_sync.errors import CancelledError
@@ -124,6 +125,9 @@ class Keeping:
         if site.cancel.cancelled:
             self._results.skip(operation_id, file, _STOPPED)
             return
+        if site.breaker.tripped:
+            self._results.skip(operation_id, file, BROKEN)
+            return
         try:
             if plain is not None:
                 site.told.advance(0, file.size)
@@ -138,6 +142,8 @@ class Keeping:
         except OSError as error:
             reason_text = (error.strerror or str(error)).lower()
             self._results.fail(operation_id, file, f"cannot be read ({reason_text})")
+            if error.errno in OF_THE_DISK:
+                site.breaker.count()
         site.told.advance(1, 0)
 
     def _wait_for(self, operation_id: bytes, file: ActFile, read: Read | Plain, size: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+from lifecycle_sync.act.breaker import BROKEN
 from lifecycle_sync.act.keeping import (
     Keeping,
     Kept,
@@ -268,6 +269,9 @@ def _take(
             if site.cancel.cancelled:
                 results.skip(operation_id, file, "asked to stop")
                 continue
+            if site.breaker.tripped:
+                results.skip(operation_id, file, BROKEN)
+                continue
             outcome = batch.take(entry)
             site.told.advance(1, file.size)
             if outcome.ok:
@@ -275,6 +279,8 @@ def _take(
             elif outcome.alarm or outcome.failed:
                 _log.warning("%s: %s", os.fsdecode(file.path), outcome.reason)
                 results.fail(operation_id, file, outcome.reason)
+                if outcome.failed:
+                    site.breaker.count()
             else:
                 results.skip(operation_id, file, outcome.reason)
         batch.sync()

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from lifecycle_sync.act.ahead import Ahead
+from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.directories import Directories
 from lifecycle_sync.act.trash import Trash
 from lifecycle_sync.cancel import CancelToken
@@ -97,6 +98,7 @@ class Site:
     placing: dict[bytes, bytes] = field(default_factory=dict)
     cancel: CancelToken = field(default_factory=CancelToken)
     told: Told = field(default_factory=Silent)
+    breaker: Breaker = field(default_factory=Breaker)
 
     @property
     def root(self) -> bytes:

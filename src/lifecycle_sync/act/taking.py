@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 
+from lifecycle_sync.act.breaker import OF_THE_DISK
 from lifecycle_sync.clock import NS_MAX, NS_MIN
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.fileops import FileOps
@@ -25,11 +26,6 @@ _CAUSES = {
     errno.EXDEV: "it lies on another filesystem than the trash",
     errno.EPERM: "not permitted (immutable, or in a folder where only its owner may move it)",
 }
-
-# What is wrong with the disk and not with one file.
-_OF_THE_DISK = frozenset(
-    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENODEV}
-)
 
 # A directory's descriptor and a name in it.
 Place = tuple[int, bytes]
@@ -211,5 +207,5 @@ def refused(error: OSError | ValueError) -> TrashOutcome:
     if isinstance(error, OSError):
         code = error.errno or 0
         reason = _CAUSES.get(code, os.strerror(code))
-        return TrashOutcome(False, reason, failed=code in _OF_THE_DISK)
+        return TrashOutcome(False, reason, failed=code in OF_THE_DISK)
     return TrashOutcome(False, str(error))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.decide.dates import BLOCKING_FLAGS, Dates, dates_of, next_of
-from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.model.file import FileFlag, LifecycleState
 from lifecycle_sync.model.plan import (
     DESTRUCTIVE,
     Action,
@@ -28,6 +28,7 @@ from lifecycle_sync.model.plan import (
 from lifecycle_sync.model.policy import LifecyclePolicy
 
 _TURNS = {Verb.ARCHIVE: "archiving it", Verb.EXPIRE: "its expiry", Verb.DELETE: "deleting it"}
+_UNREADABLE = "it could not be read the last time"
 # Actions of one plan; what is due beyond them is counted, and comes with the next.
 ACTIONS_MAX = 100_000
 MASS = "mass"
@@ -147,7 +148,13 @@ def _due(
 
 
 def _why_backup(file: Subject) -> str:
-    return "never backed up" if file.last_version_ns is None else "changed since its last backup"
+    why = "never backed up" if file.last_version_ns is None else "changed since its last backup"
+    return f"{why}; {_UNREADABLE}" if file.flags & FileFlag.UNREADABLE else why
+
+
+def could_not_be_read(action: Action) -> bool:
+    """Whether a backup is due of a file that could not be read the last time."""
+    return action.verb is Verb.BACKUP and _UNREADABLE in action.reason
 
 
 def _why_not(file: Subject, policy: LifecyclePolicy, dates: Dates) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from lifecycle_sync.act import backup, removal, returning
+from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.erase import limits_of
 from lifecycle_sync.act.restore import Conflict, Restorer, Wanted, batches
 from lifecycle_sync.act.returning import Back, Displacer
@@ -74,12 +75,13 @@ class Acts:
         *,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
+        breaker: Breaker | None = None,
     ) -> Report:
         """Back up these files, or (None) all of a root that changed since they were last."""
         report = Report("backup")
         source = self.due(repository) if files is None else iter(files)
         parts = _cut(source, _PART_FILES)
-        with self._order(repository, report, progress, cancel) as order:
+        with self._order(repository, report, progress, cancel, breaker) as order:
             for part in parts:
                 if len(part) >= _MANY_FILES:
                     order.read_ahead()
@@ -97,6 +99,7 @@ class Acts:
         reason: str = "",
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
+        breaker: Breaker | None = None,
     ) -> Report:
         """Move files into the archive. What is archived or deleted already is left out."""
 
@@ -104,7 +107,14 @@ class Acts:
             return removal.archive(site, batch, grace_ns=GRACE_ARCHIVED_NS, reason=reason)
 
         return self._in_batches(
-            repository, "archive", files, act, BATCH_MAX, progress=progress, cancel=cancel
+            repository,
+            "archive",
+            files,
+            act,
+            BATCH_MAX,
+            progress=progress,
+            cancel=cancel,
+            breaker=breaker,
         )
 
     def expire(
@@ -134,6 +144,7 @@ class Acts:
         grace_ns: int = GRACE_DELETED_NS,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
+        breaker: Breaker | None = None,
     ) -> Report:
         """Move files into the trash, for the grace. Of what is archived the record says so: its
         bytes stay in the archive until that is pruned."""
@@ -145,7 +156,14 @@ class Acts:
             return done + (removal.give_up(site, away, reason=reason) if away else [])
 
         return self._in_batches(
-            repository, "delete", files, act, _BATCH_FILES, progress=progress, cancel=cancel
+            repository,
+            "delete",
+            files,
+            act,
+            _BATCH_FILES,
+            progress=progress,
+            cancel=cancel,
+            breaker=breaker,
         )
 
     def undelete(
@@ -419,9 +437,10 @@ class Acts:
         *,
         progress: Progress | None,
         cancel: CancelToken | None,
+        breaker: Breaker | None = None,
     ) -> Report:
         report = Report(verb)
-        with self._order(repository, report, progress, cancel) as order:
+        with self._order(repository, report, progress, cancel, breaker) as order:
             for batch in _cut(files, files_max):
                 if verb == "archive" and len(batch) >= _MANY_FILES:
                     order.read_ahead()
@@ -474,6 +493,7 @@ class Acts:
         report: Report,
         progress: Progress | None,
         cancel: CancelToken | None,
+        breaker: Breaker | None = None,
     ) -> Iterator[Order]:
         """One order on one root: a run in the journal around its batches."""
         progress = progress or NoProgress()
@@ -485,6 +505,7 @@ class Acts:
             report=report,
             told=_Told(progress),
             cancel=cancel or CancelToken(),
+            breaker=breaker,
         )
         progress.begin(report.verb, repository.path, None, None)
         status, begun = FAILED, time.monotonic()

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.site import SKIPPED, Done
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.decide import guards
+from lifecycle_sync.decide.planning import could_not_be_read
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, PlanError
 from lifecycle_sync.fileops import NotRegularFileError
@@ -97,10 +99,12 @@ class _Task(NamedTuple):
 
 
 def _tasks(actions: Iterable[Action], policies: Mapping[str, LifecyclePolicy]) -> list[_Task]:
-    """What may be done, in its order: what is kept comes first, and what goes last."""
+    """What may be done, in its order: what is kept comes first, and what goes last. What could not
+    be read before waits for all that can be, or a disk that begins to fail would keep it from being
+    kept."""
     order = {Verb.BACKUP: 0, Verb.EXPIRE: 1, Verb.ARCHIVE: 2, Verb.DELETE: 3}
     allowed = [action for action in actions if not action.guard]
-    allowed.sort(key=lambda it: (order[it.verb], it.policy_name, it.reason))
+    allowed.sort(key=lambda it: (order[it.verb], could_not_be_read(it), it.policy_name, it.reason))
     return [
         _Task(verb, policies[name], reason, list(group))
         for (verb, name, reason), group in groupby(
@@ -113,6 +117,7 @@ def _apply_in_root(
     engine: Engine, repository: Repository, tasks: Sequence[_Task], how: How, total: Report
 ) -> None:
     barred = _barred(engine, repository, [it for task in tasks for it in task.actions])
+    breaker = Breaker(engine.settings.max_errors)
     for task in tasks:
         for start in range(0, len(task.actions), _BATCH):
             how.cancel.check()
@@ -122,10 +127,11 @@ def _apply_in_root(
                 total.add([_skipped(it, why) for it in batch.actions])
                 continue
             files = list(_still(engine, repository, batch, total))
-            total.join(_act(engine, repository, batch, files, how))
-            if total.failed >= engine.settings.max_errors:
+            total.join(_act(engine, repository, batch, files, how, breaker=breaker))
+            if breaker.tripped:
                 raise GuardError(
-                    f"{total.failed:,} files failed: the rest is left for the next run",
+                    f"its disk failed at {breaker.errors:,} files: the rest is left for the next"
+                    " run",
                     guard="breaker",
                     operation=task.verb.value,
                     subject=repository.path,
@@ -162,6 +168,8 @@ def _act(
     task: _Task,
     files: Sequence[ActFile],
     how: How,
+    *,
+    breaker: Breaker,
 ) -> Report:
     verb = task.verb
     if not files:
@@ -170,20 +178,24 @@ def _act(
     progress, cancel = how.progress, how.cancel
     match verb:
         case Verb.BACKUP:
-            return acts.back_up(repository, files, progress=progress, cancel=cancel)
+            return acts.back_up(
+                repository, files, progress=progress, cancel=cancel, breaker=breaker
+            )
         case Verb.ARCHIVE:
-            return acts.archive(repository, files, reason=why, progress=progress, cancel=cancel)
+            return acts.archive(
+                repository, files, reason=why, progress=progress, cancel=cancel, breaker=breaker
+            )
         case Verb.EXPIRE:
             return acts.expire(repository, files, reason=why, progress=progress, cancel=cancel)
         case Verb.DELETE:
-            grace_ns = task.policy.grace_days * NS_PER_DAY
             return acts.delete(
                 repository,
                 files,
                 reason=why,
-                grace_ns=grace_ns,
+                grace_ns=task.policy.grace_days * NS_PER_DAY,
                 progress=progress,
                 cancel=cancel,
+                breaker=breaker,
             )
 
 

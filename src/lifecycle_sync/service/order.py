@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lifecycle_sync.act import recovery
 from lifecycle_sync.act.ahead import Ahead
+from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.directories import Directories
 from lifecycle_sync.act.site import Site, Told, tell
 from lifecycle_sync.act.trash import Trash
@@ -133,7 +134,9 @@ class Order:
         report: Recovered,
         told: Told,
         cancel: CancelToken,
+        breaker: Breaker | None = None,
     ) -> None:
+        self._breaker = breaker or Breaker()
         self._workshop = workshop
         self._repository = repository
         self._act = act
@@ -223,6 +226,7 @@ class Order:
                     ahead=self._ahead,
                     cancel=self._cancel,
                     told=self._told,
+                    breaker=self._breaker,
                 )
                 self._report.recovered += len(recovery.recover(site))
                 try:
