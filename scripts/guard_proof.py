@@ -195,6 +195,41 @@ PROOFS = [
         "            elif outcome.alarm:\n",
         "tests/integration/test_guards_at_use.py",
     ),
+    Proof(
+        "breaker, within a batch",
+        f"{_PACKAGE}/act/removal.py",
+        "            if site.breaker.tripped:\n",
+        "            if False:\n",
+        "tests/integration/test_guards_at_use.py",
+    ),
+    Proof(
+        "empty source, an application's table",
+        f"{_PACKAGE}/service/host/service.py",
+        "        return not known\n",
+        "        return False\n",
+        "tests/integration/test_host_cleanup.py",
+    ),
+    Proof(
+        "empty source, jobs of which nobody tells",
+        f"{_PACKAGE}/decide/orphans.py",
+        '    return jobs.get(file.job_id or "", UNKNOWN_JOB)\n',
+        '    return jobs.get(file.job_id or "", Job(JobState.ABSENT))\n',
+        "tests/integration/test_temp_cleanup.py",
+    ),
+    Proof(
+        "low space, a copy that was read",
+        f"{_PACKAGE}/service/space.py",
+        "        return sum(len(piece) for piece in vault.read(key)) == size\n",
+        "        return True\n",
+        "tests/integration/test_space.py",
+    ),
+    Proof(
+        "zero versions",
+        f"{_PACKAGE}/model/policy.py",
+        "    if policy.max_versions == 0 and policy.keep == KeepRules() and not allow_empty:\n",
+        "    if False:\n",
+        "tests/acceptance/test_scheduler_face.py",
+    ),
 ]
 
 

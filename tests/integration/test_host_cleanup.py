@@ -139,6 +139,18 @@ def test_an_empty_table_makes_nothing_an_orphan(service, storage, caplog):
     assert "the table of files is empty" in caplog.text
 
 
+def test_a_table_that_is_emptied_meanwhile_makes_nothing_an_orphan(
+    service, files, storage, monkeypatch, caplog
+):
+    add(files, storage, "known")
+    storage.put("orphan")
+    answers = [list(files.get_all()), []]
+    monkeypatch.setattr(files, "get_all", lambda: answers.pop(0))
+    assert service.cleanup_orphaned_files() == 0
+    assert sorted(storage.list_files()) == ["known", "orphan"]
+    assert "the table of files is empty" in caplog.text
+
+
 def test_a_table_that_is_down_deletes_nothing(service, files, storage, monkeypatch):
     add(files, storage, "known", expiry_at=local(-1).isoformat())
     storage.put("orphan")

@@ -13,6 +13,8 @@
 | *pause*   | what takes files away, orders too      | a person said so                         |
 | *advice*  | what policies take away                | nobody let the root be enforced          |
 | *breaker* | the rest of a run                      | too much of it failed                    |
+| *empty    | files of jobs and applications, as     | who could say whose they are is down, or |
+| source*   | orphans                                | has not a single row                     |
 
 *listing* needs no numbers: a failed listing is recorded as such and what lies below it counts as
 seen (`ScanStore.unseen_directories`). `GUARDED` says which guard stands against which verb.

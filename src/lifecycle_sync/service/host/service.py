@@ -170,10 +170,7 @@ class CleanupService:
         if not orphans:
             _log.debug("no orphaned files")
             return 0
-        if not known:
-            self._failed(
-                f"the table of files is empty, so none of {len(names)} files is taken for an orphan"
-            )
+        if self._is_empty(known, len(names)):
             return 0
         share = len(orphans) / len(names)
         if not confirm_mass and any(
@@ -191,6 +188,8 @@ class CleanupService:
         old = [name for name in orphans if self._old_enough(name, min_age_seconds)]
         # Once more, right before: a row may have come.
         known = self._known_names() if old else set()
+        if old and self._is_empty(known, len(old)):
+            return 0
         removed = 0
         for name in old:
             if self._stopping:
@@ -209,6 +208,14 @@ class CleanupService:
                 self._failed(f"the orphaned file {name} could not be removed: {error}")
         self.stats["orphaned_files_removed"] += removed
         return removed
+
+    def _is_empty(self, known: set[str], count: int) -> bool:
+        """The *empty source* guard: a table without a row says nothing of any file."""
+        if not known:
+            self._failed(
+                f"the table of files is empty, so none of {count} files is taken for an orphan"
+            )
+        return not known
 
     def _known_names(self) -> set[str]:
         return {str(row["path"]).rpartition("/")[2] for row in self.file_repo.get_all()}
