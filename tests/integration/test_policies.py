@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lifecycle_sync.clock import NS_PER_DAY, FixedClock
-from lifecycle_sync.errors import GuardError, PlanError
+from lifecycle_sync.errors import GuardError, PlanError, UsageError
 from lifecycle_sync.model.file import FileType, LifecycleState
 from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Kept, Plan, Verb
 from lifecycle_sync.model.policy import AgeFrom, KeepRules, LifecyclePolicy, Match
@@ -385,6 +385,44 @@ def test_what_was_read_since_it_was_indexed_is_not_old_where_reading_counts(tmp_
     assert (estate.root / "read.txt").exists()
     assert not (estate.root / "unread.txt").exists()
     estate.engine.close()
+
+
+def by_download(estate: Estate) -> None:
+    estate.engine.statements.put_policy(
+        LifecyclePolicy(
+            "export", auto_delete=True, delete_after_days=7, backup_frequency_hours=0,
+            age_from=AgeFrom.DOWNLOADED, match=Match(["*.txt"]),
+        )
+    )  # fmt: skip
+
+
+def test_a_file_ages_from_its_last_download_and_without_one_not_at_all(estate: Estate):
+    by_download(estate)
+    years_later(estate)
+    assert "report.txt" not in estate.due()
+    engine, path = estate.engine, os.fspath(estate.root / "report.txt")
+    engine.note_download(path, estate.clock.now_ns() - 5 * NS_PER_DAY)
+    assert "report.txt" not in estate.due()
+    later = estate.clock.now_ns() + 2 * NS_PER_DAY
+    assert estate.due(at_ns=later)["report.txt"] is Verb.DELETE
+    assert engine.decisions.explain(estate.id("report.txt"), at_ns=later).dates.delete_ns == later
+    with pytest.raises(UsageError, match="yet to come"):
+        engine.note_download(path, later)
+    engine.decisions.settle()
+    estate.later(2)
+    assert estate.due()["report.txt"] is Verb.DELETE
+
+
+def test_a_download_after_the_plan_keeps_the_file(estate: Estate):
+    by_download(estate)
+    years_later(estate)
+    path = os.fspath(estate.root / "report.txt")
+    estate.engine.note_download(path, estate.clock.now_ns() - 9 * NS_PER_DAY)
+    plan = estate.plan()
+    assert Verb.DELETE in {it.verb for it in plan.actions if it.path == b"report.txt"}
+    estate.engine.note_download(path)
+    estate.apply(plan)
+    assert (estate.root / "report.txt").exists()
 
 
 def test_what_somebody_writes_is_skipped(estate: Estate):

@@ -27,6 +27,8 @@ from lifecycle_sync.service.applying import apply
 from lifecycle_sync.service.decisions import Explanation
 from tests.support.house import House
 
+# Readings are those of the machine, and not of the simulation.
+_AGES = [it for it in AgeFrom if it is not AgeFrom.ACCESSED]
 _SUFFIXES = (".txt", ".pdf", ".jpg", ".mp3", ".zip", ".bin")
 _FOLDERS = 40
 # Of files that nothing is due for, so many are asked each evening whether that stays so.
@@ -50,6 +52,7 @@ class _Known:
     content: bytes
     written_ns: int
     found_ns: int
+    downloaded_ns: int | None = None
 
 
 @dataclass
@@ -126,6 +129,8 @@ class Simulation:
             self._release(rng.choice(sorted(self._holds)))
         if there and rng.random() < 0.3:
             self._assign(rng.choice(there))
+        if there and rng.random() < 0.5:
+            self._download(rng.choice(there))
         statements = self.house.engine.statements
         if rng.random() < 0.05:
             statements.pause("a test of patience")
@@ -159,8 +164,10 @@ class Simulation:
         at_ns = now_ns - int(age_days * NS_PER_DAY)
         os.utime(where, ns=(at_ns, at_ns))
         before = self._files.get(path)
-        found_ns = now_ns if before is None else before.found_ns
-        self._files[path] = _Known(content, at_ns, found_ns)
+        if before is None:
+            self._files[path] = _Known(content, at_ns, now_ns)
+        else:
+            before.content, before.written_ns = content, at_ns
 
     def _put_policy(self, name: str) -> None:
         rng = self.random
@@ -180,7 +187,7 @@ class Simulation:
                     [f"*/{rng.randrange(4)}?/*"] if rng.random() < 0.5 else [],
                     older_than_days=rng.choice([0, 0, 10, 40]),
                 ),
-                age_from=rng.choice([AgeFrom.LATER, AgeFrom.MODIFIED, AgeFrom.REGISTERED]),
+                age_from=rng.choice(_AGES),
                 grace_days=rng.choice([1, 7, 30]),
             )
             if not faults_of(policy):
@@ -201,6 +208,14 @@ class Simulation:
             names = [policy.name for policy in self.house.engine.statements.policies()]
             name = self.random.choice([None, *names])
             self.house.engine.statements.assign(record.file_id, name)
+
+    def _download(self, path: str) -> None:
+        record = self._record(path)
+        if record is not None:
+            self._files[path].downloaded_ns = self.clock.now_ns()
+            self.house.engine.registry.note_download(
+                record.file_id, self.clock.now_ns(), self.clock.now_ns()
+            )
 
     def _record(self, path: str) -> FileRecord | None:
         engine = self.house.engine
@@ -321,7 +336,10 @@ class Simulation:
             AgeFrom.LATER: max(known.written_ns, known.found_ns),
             AgeFrom.MODIFIED: known.written_ns,
             AgeFrom.REGISTERED: known.found_ns,
+            AgeFrom.DOWNLOADED: known.downloaded_ns,
         }[policy.age_from]
+        if born is None:
+            raise MispredictionError(f"{path}: {action.verb}, and it was never downloaded")
         days = {
             Verb.ARCHIVE: policy.archive_after_days if policy.auto_archive else 0,
             Verb.DELETE: policy.delete_after_days if policy.auto_delete else 0,

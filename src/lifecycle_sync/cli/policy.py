@@ -9,7 +9,7 @@ import click
 from lifecycle_sync.cli.acting import dry_run_option
 from lifecycle_sync.cli.command import command
 from lifecycle_sync.cli.output import write_json, write_line
-from lifecycle_sync.cli.quantities import size_bytes
+from lifecycle_sync.cli.quantities import When, moment, size_bytes
 from lifecycle_sync.cli.session import Session
 from lifecycle_sync.cli.sheet import Heading, Notes, Table
 from lifecycle_sync.cli.sheet import show as show_sheet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.service.api import LifecyclePolicy
 
 _TYPES = [file_type.value for file_type in FileType]
-_AGES = ("later", "modified", "registered", "accessed")
+_AGES = ("later", "modified", "registered", "accessed", "downloaded")
 _allow_empty = click.option("--allow-empty", is_flag=True, help="Let it keep no version at all.")
 
 
@@ -210,5 +210,34 @@ def assign(
         write_line(name_text(f"{it}: {verb} {by}"))
 
 
-for _command in (list_policies, show, set_policy, load, remove, assign):
+@command(
+    "downloaded",
+    notes="With age_from = downloaded the age of a file counts from the last time.",
+    examples="""
+        lifecycle policy downloaded /srv/exports/report.pdf
+        lifecycle policy downloaded /srv/exports/report.pdf --at 2026-03-01
+    """,
+)
+@click.argument("file", nargs=-1, required=True, metavar="FILE|ID…", type=click.Path())
+@click.option(
+    "--at", callback=moment, metavar="WHEN", help="At that date, not now; or 3d (3 days ago)."
+)
+@dry_run_option
+def downloaded(session: Session, file: tuple[str, ...], at: When | None, dry_run: bool) -> None:
+    """Note that files were downloaded from the application that has them."""
+    with session.engine() as engine:
+        at_ns = None if at is None else at.ns(engine.now_ns())
+        records = [engine.find_record(it) for it in file]
+        if not dry_run:
+            for record in records:
+                engine.note_download(to_text(record.file_id), at_ns)
+            engine.decisions.settle()
+    if session.as_json:
+        write_json({"dry_run": dry_run, "file_ids": [to_text(it.file_id) for it in records]})
+        return
+    for it in file:
+        write_line(name_text(f"{it}: {'would be ' if dry_run else ''}noted"))
+
+
+for _command in (list_policies, show, set_policy, load, remove, assign, downloaded):
     policy.add_command(_command)

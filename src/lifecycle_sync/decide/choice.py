@@ -86,7 +86,7 @@ class Rules:
         for policy in self.policies:
             if policy.match is not None and policy.match.older_than_days:
                 moment = _old_enough_ns(policy, policy.match, file)
-                if moment > now_ns:
+                if moment is not None and moment > now_ns:
                     moments.append(moment)
         return min(moments, default=None)
 
@@ -107,13 +107,16 @@ def mismatch(policy: LifecyclePolicy, match: Match, file: Subject, now_ns: int) 
         return f"it is for files of at most {match.max_size:,} bytes"
     if match.owners and file.uid not in match.owners:
         return "it is for files of other owners"
-    if match.older_than_days and _old_enough_ns(policy, match, file) > now_ns:
-        return f"it is for files older than {match.older_than_days:,} days"
+    if match.older_than_days:
+        old_enough_ns = _old_enough_ns(policy, match, file)
+        if old_enough_ns is None or old_enough_ns > now_ns:
+            return f"it is for files older than {match.older_than_days:,} days"
     return ""
 
 
-def _old_enough_ns(policy: LifecyclePolicy, match: Match, file: Subject) -> int:
-    return age_begins_ns(file, policy) + match.older_than_days * NS_PER_DAY
+def _old_enough_ns(policy: LifecyclePolicy, match: Match, file: Subject) -> int | None:
+    begins_ns = age_begins_ns(file, policy)
+    return None if begins_ns is None else begins_ns + match.older_than_days * NS_PER_DAY
 
 
 def _types(policy: LifecyclePolicy) -> str:

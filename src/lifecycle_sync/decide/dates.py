@@ -22,7 +22,7 @@ class Dates(NamedTuple):
     """When things are due for a file under a policy, in nanoseconds since 1970 UTC; None is never,
     or no more. `retention_ns` is when its retention ends, also where nothing happens then."""
 
-    age_ns: int
+    age_ns: int | None
     backup_ns: int | None
     archive_ns: int | None
     retention_ns: int | None
@@ -30,8 +30,8 @@ class Dates(NamedTuple):
     delete_ns: int | None
 
 
-def age_begins_ns(file: Subject, policy: LifecyclePolicy) -> int:
-    """Since when a file's age counts."""
+def age_begins_ns(file: Subject, policy: LifecyclePolicy) -> int | None:
+    """Since when a file's age counts; None where what it counts from has not happened."""
     match policy.age_from:
         case AgeFrom.MODIFIED:
             return file.mtime_ns
@@ -39,6 +39,8 @@ def age_begins_ns(file: Subject, policy: LifecyclePolicy) -> int:
             return file.registered_ns
         case AgeFrom.ACCESSED:
             return max(file.atime_ns, file.mtime_ns)
+        case AgeFrom.DOWNLOADED:
+            return file.downloaded_ns
         case AgeFrom.LATER:
             return max(file.mtime_ns, file.registered_ns)
 
@@ -66,8 +68,8 @@ def dates_of(file: Subject, policy: LifecyclePolicy) -> Dates:
     )
 
 
-def _after(age_ns: int, days: int) -> int | None:
-    return age_ns + days * NS_PER_DAY if days else None
+def _after(age_ns: int | None, days: int) -> int | None:
+    return age_ns + days * NS_PER_DAY if days and age_ns is not None else None
 
 
 def _backup_ns(file: Subject, policy: LifecyclePolicy) -> int | None:

@@ -28,7 +28,8 @@ DESTRUCTIVE = frozenset({Verb.ARCHIVE, Verb.EXPIRE, Verb.DELETE})
 class Subject(NamedTuple):
     """A record as far as deciding needs it. Times are nanoseconds since 1970 UTC; `row_id` is the
     registry's own number. `last_version_ns` is when the newest version was kept, None without one;
-    `explicit` the policy that was chosen for the file, None where the rules choose."""
+    `explicit` the policy that was chosen for the file, None where the rules choose;
+    `downloaded_ns` when it was last noted as downloaded, None where it never was."""
 
     row_id: int
     seq: int
@@ -57,6 +58,7 @@ class Subject(NamedTuple):
     governed_by: str
     expiry_ns: int | None
     next_due_ns: int | None
+    downloaded_ns: int | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -16,6 +16,7 @@ class AgeFrom(StrEnum):
     MODIFIED = "modified"
     REGISTERED = "registered"
     ACCESSED = "accessed"
+    DOWNLOADED = "downloaded"  # the last time that somebody noted it; never, where nobody has
 
 
 @dataclass(frozen=True, slots=True)

@@ -492,6 +492,11 @@ class DueStore(Protocol):
         """Ids of files that have versions which are marked as kept by no rule, in their order."""
         ...
 
+    def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:
+        """Note that a file was downloaded then; what is not newer than what is known changes
+        nothing. The record counts as changed, and as undecided. Raises `NotFoundError`."""
+        ...
+
     def deleted_since(self, repository_id: bytes, since_ns: int) -> int:
         """How many files acts have deleted in a repository since then."""
         ...

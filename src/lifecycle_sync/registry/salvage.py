@@ -44,6 +44,7 @@ TABLES = (
     "confirmations",
     "policy_changes",
     "assignments",
+    "downloads",
 )
 _BATCH = 5_000
 # How often reading starts again behind a damaged page before a table is given up.

@@ -10,8 +10,9 @@ from lifecycle_sync.model.ids import first_id
 from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Row
+from lifecycle_sync.registry.refusals import no_such_file
 from lifecycle_sync.registry.schema import statements
-from lifecycle_sync.registry.sqlite_base import SqliteBase
+from lifecycle_sync.registry.sqlite_base import ACTS, Seqs, SqliteBase
 
 _RAW = statements("due")
 DUE = {
@@ -95,6 +96,23 @@ class SqliteDue(SqliteBase):
             rows = connection.execute(DUE["files_with_versions_beyond"], (after or b"", limit))
             return [file_id for (file_id,) in rows]
 
+    # -- downloads -------------------------------------------------------------------------
+
+    def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:
+        with self._db.write(durable=True) as connection:
+            row = connection.execute(DUE["row_and_seq"], (file_id,)).fetchone()
+            if row is None:
+                raise no_such_file(file_id)
+            connection.execute(DUE["note_download"], (file_id, at_ns))
+            if not connection.changes():
+                return
+            seqs = Seqs(connection, now_ns)
+            seq = seqs.take()
+            connection.execute(DUE["change_seq"], (row[0], seq))
+            # It says nothing about where and what the file is.
+            connection.execute(ACTS["still_replayed"], (*row, seq))
+            seqs.close()
+
     # -- switches --------------------------------------------------------------------------
 
     def switch(self, name: str) -> Switch | None:
@@ -119,6 +137,7 @@ def subject(row: Row) -> Subject:
     (tracking, missing, checksum, hash_due, policy, version_ns, archived, expiry_ns, next_ns) = row[
         18:27
     ]
+    (downloaded_ns,) = row[27:]
     return Subject(
         row_id=row_id,
         seq=seq,
@@ -147,4 +166,5 @@ def subject(row: Row) -> Subject:
         governed_by=policy,
         expiry_ns=expiry_ns,
         next_due_ns=next_ns,
+        downloaded_ns=downloaded_ns,
     )

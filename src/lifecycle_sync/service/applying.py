@@ -252,9 +252,21 @@ def _against(
 
 
 def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -> str:
-    """Where age counts from the last reading: whether the file was read after it was looked at. A
-    reading changes nothing that a scan compares, so the record may be older than the last one."""
+    """Where age counts from the last reading or download: whether there was one after the file was
+    looked at. A reading changes nothing that a scan compares, so the record may be older than the
+    last one; a download may have been noted after the plan was made."""
     policy = task.policy
+    days = {
+        Verb.ARCHIVE: policy.archive_after_days,
+        Verb.EXPIRE: policy.retention_days,
+        Verb.DELETE: max(policy.delete_after_days, policy.retention_days),
+    }[task.verb]
+    if policy.age_from is AgeFrom.DOWNLOADED:
+        subject = engine.registry.subjects([action.file_id]).get(action.file_id)
+        at_ns = None if subject is None else subject.downloaded_ns
+        if at_ns is None or engine.now_ns() - at_ns < days * NS_PER_DAY:
+            return "it was downloaded since, and is not old enough"
+        return ""
     if policy.age_from is not AgeFrom.ACCESSED:
         return ""
     folder, _, name = action.path.rpartition(b"/")
@@ -263,11 +275,6 @@ def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -
     except OSError:
         return CHANGED
     age_ns = engine.now_ns() - max(found.st_atime_ns, found.st_mtime_ns)
-    days = {
-        Verb.ARCHIVE: policy.archive_after_days,
-        Verb.EXPIRE: policy.retention_days,
-        Verb.DELETE: max(policy.delete_after_days, policy.retention_days),
-    }[task.verb]
     return "it was read since, and is not old enough" if age_ns < days * NS_PER_DAY else ""
 
 

@@ -123,6 +123,21 @@ class Engine:
         """What is younger is left alone by policies."""
         return self.settings.min_age_seconds * NS_PER_SECOND
 
+    def note_download(self, path_or_id: str, at_ns: int | None = None) -> FileRecord:
+        """Note that a file was downloaded, now or then: by `age_from` "downloaded" its age counts
+        from the last time. Raises `NotFoundError`, and `UsageError` for a time yet to come."""
+        record, now_ns = self.find_record(path_or_id), self.now_ns()
+        at_ns = now_ns if at_ns is None else at_ns
+        if at_ns > now_ns:
+            raise UsageError(
+                "cannot have been downloaded at a time yet to come",
+                operation="note download",
+                subject=path_or_id,
+                remedy="name a time that has passed, or none for now",
+            )
+        self.registry.note_download(record.file_id, at_ns, now_ns)
+        return record
+
     @property
     def conflict(self) -> Conflict:
         """What is done where something stands at the place of a file that is to come back."""

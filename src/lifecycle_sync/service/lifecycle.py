@@ -10,9 +10,11 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.clock import from_datetime
 from lifecycle_sync.config import Settings, load_config
 from lifecycle_sync.decide.guards import Outcome
 from lifecycle_sync.errors import (
@@ -130,6 +132,12 @@ class LifecycleSync:
     async def release(self, file_id: str) -> None:
         """End a claim; the file counts as changed."""
         await self._do(lambda engine: engine.release(file_id))
+
+    async def record_download(self, file_id: str, at: datetime | None = None) -> None:
+        """Note that a file was downloaded, now or at a time (a naive one is local): for policies
+        whose `age_from` is "downloaded". Raises `NotFoundError`, `UsageError`."""
+        at_ns = None if at is None else from_datetime(at)
+        await self._do(lambda engine: engine.note_download(file_id, at_ns))
 
     async def get_file_status(self, file_id: str) -> FileMetadata | None:
         """The record of a file, None for an id that is not known."""

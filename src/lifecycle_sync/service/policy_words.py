@@ -100,7 +100,7 @@ def rules_of(policy: LifecyclePolicy) -> list[str]:
     if policy.backup_frequency_hours:
         hours = policy.backup_frequency_hours
         often = {24: "every day", 168: "every week"}.get(hours, f"every {hours} hours")
-        said.append(f"what changed is backed up {often}, {policy.max_versions} versions are kept")
+        said.append(f"what changed is backed up {often}, {_kept(policy)}")
     else:
         said.append("never backed up")
     for name, days, auto in (
@@ -115,9 +115,24 @@ def rules_of(policy: LifecyclePolicy) -> list[str]:
         said.append(f"its retention ends after {policy.retention_days:,} days")
     if policy.auto_delete and policy.grace_days != LifecyclePolicy("").grace_days:
         said.append(f"what was deleted lies in the trash for {policy.grace_days} days")
-    if policy.age_from != "later":
+    if policy.age_from == "downloaded":
+        said.append("age counts from when it was last downloaded; without that it does not age")
+    elif policy.age_from != "later":
         said.append(f"age counts from when it was {policy.age_from.value}")
     return said
+
+
+def _kept(policy: LifecyclePolicy) -> str:
+    if not policy.versioning_enabled:
+        return "the newest version is kept"
+    rules = [
+        f"{getattr(policy.keep, name)} {name}"
+        for name in KeepRules.__slots__
+        if getattr(policy.keep, name)
+    ]
+    number = policy.max_versions
+    kept = "1 version is kept" if number == 1 else f"{number} versions are kept"
+    return f"{kept}, and {', '.join(rules)}" if rules else kept
 
 
 def for_whom(policy: LifecyclePolicy) -> str:

@@ -10,6 +10,7 @@ from lifecycle_sync.model.ids import first_id
 from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.codes import type_codes
+from lifecycle_sync.registry.refusals import no_such_file
 from lifecycle_sync.testing.memory_holds import by_id
 from lifecycle_sync.testing.memory_tables import FileRow, MemoryBase, Tables
 
@@ -97,6 +98,20 @@ class MemoryDue(MemoryBase):
             found = {key[0] for key, beyond_ns in tables.beyond.items() if beyond_ns is not None}
         return sorted(it for it in found if it > (after or b""))[:limit]
 
+    def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:
+        with self._writing() as tables:
+            file = by_id(tables, file_id)
+            if file is None:
+                raise no_such_file(file_id)
+            if at_ns <= tables.downloads.get(file_id, at_ns - 1):
+                return
+            tables.downloads[file_id] = at_ns
+            tables.last_seq += 1
+            tables.files[file.row_id] = replace(file, seq=tables.last_seq, changed_ns=now_ns)
+            seq, told_ns, unseen = tables.replayed.get(file.row_id, (-1, 0, False))
+            if seq == file.seq:
+                tables.replayed[file.row_id] = (tables.last_seq, told_ns, unseen)
+
     def deleted_since(self, repository_id: bytes, since_ns: int) -> int:
         oldest = first_id(since_ns - _ID_MARGIN_NS)
         with self._reading() as tables:
@@ -158,4 +173,5 @@ class MemoryDue(MemoryBase):
             governed_by=file.policy_name,
             expiry_ns=expiry_ns,
             next_due_ns=due_ns,
+            downloaded_ns=tables.downloads.get(file.file_id),
         )

@@ -148,6 +148,7 @@ class Tables:
     jobs: dict[str, JobNote] = field(default_factory=dict)
     # By row: its next date, and the end of its retention.
     dates: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
+    downloads: dict[bytes, int] = field(default_factory=dict)
     decided_seq: int = -(2**63)
     switches: dict[str, Switch] = field(default_factory=dict)
     loops: dict[str, LoopNote] = field(default_factory=dict)
@@ -180,6 +181,7 @@ class Tables:
             scrubs=dict(self.scrubs),
             jobs=dict(self.jobs),
             dates=dict(self.dates),
+            downloads=dict(self.downloads),
             switches=dict(self.switches),
             loops=dict(self.loops),
             conflicts=dict(self.conflicts),

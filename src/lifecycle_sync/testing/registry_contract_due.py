@@ -128,6 +128,32 @@ class DueContract(RegistryContractBase):
         house.registry.remove_policy("mine", house.tick())
         assert house.record(b"a.txt").policy_name == "documents"
 
+    def test_a_download_is_a_change_and_an_older_one_is_none(self, house: House) -> None:
+        house.settled(b"a", b"b")
+        self.decide(house, {b"a": DATE, b"b": DATE})
+        before = house.record(b"a")
+        house.registry.note_download(before.file_id, 500, house.tick())
+        house.reopen()
+        after = house.record(b"a")
+        assert after == replace(
+            before,
+            seq=after.seq,
+            changed_ns=house.now_ns,
+            policy_name=after.policy_name,
+        )
+        assert after.seq > before.seq
+        assert [(it.path, it.downloaded_ns) for it in house.registry.undecided(None, MANY)] == [
+            (b"a", 500)
+        ]
+        assert self.dates_come(house, DATE) == [b"b"]
+        house.registry.note_download(before.file_id, 500, house.tick())
+        house.registry.note_download(before.file_id, 400, house.tick())
+        assert house.record(b"a") == after
+        house.registry.note_download(before.file_id, 600, house.tick())
+        assert house.registry.subjects([before.file_id])[before.file_id].downloaded_ns == 600
+        with pytest.raises(NotFoundError):
+            house.registry.note_download(b"x" * 16, 1, house.tick())
+
     # -- policies --------------------------------------------------------------------------
 
     def test_all_that_a_policy_says_is_kept(self, house: House) -> None:

@@ -6,7 +6,8 @@ SELECT f.row_id, f.seq, f.file_id, r.repository_id, r.path, d.path, f.name, f.ki
     EXISTS (SELECT 1 FROM missing m WHERE m.row_id = f.row_id),
     f.checksum, f.hash_due, p.name,
     (SELECT v.created_ns FROM versions v WHERE v.file_id = f.file_id ORDER BY v.number DESC LIMIT 1),
-    f.archive_path IS NOT NULL, f.expiry_ns, f.next_due_at
+    f.archive_path IS NOT NULL, f.expiry_ns, f.next_due_at,
+    (SELECT w.at_ns FROM downloads w WHERE w.file_id = f.file_id)
 
 -- name: subject_joins
 CROSS JOIN directories d ON d.directory_id = f.directory_id
@@ -70,6 +71,16 @@ UPDATE versions SET beyond_ns = ?3 WHERE file_id = ?1 AND version_id = ?2;
 -- name: files_with_versions_beyond
 SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
 WHERE beyond_ns IS NOT NULL AND file_id > ? ORDER BY file_id LIMIT ?;
+
+-- name: note_download
+INSERT INTO downloads (file_id, at_ns) VALUES (?, ?)
+ON CONFLICT (file_id) DO UPDATE SET at_ns = excluded.at_ns WHERE excluded.at_ns > at_ns;
+
+-- name: row_and_seq
+SELECT row_id, seq FROM files WHERE file_id = ?;
+
+-- name: change_seq
+UPDATE files SET seq = ?2 WHERE row_id = ?1;
 
 -- name: deleted_since
 -- Ids grow with time, so no index on the time itself is kept.
