@@ -228,7 +228,7 @@ PROOFS = [
         f"{_PACKAGE}/model/policy.py",
         "    if policy.max_versions == 0 and policy.keep == KeepRules() and not allow_empty:\n",
         "    if False:\n",
-        "tests/acceptance/test_scheduler_face.py",
+        "tests/unit/test_policies_random.py",
     ),
 ]
 

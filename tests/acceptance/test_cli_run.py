@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,11 @@ def test_json_gives_a_line_a_root(tree, work):
     settle()
     done = lifecycle("run", tree, other, "--once", "--json")
     assert (done.code, done.err) == (0, "")
-    first, second, policies = done.lines
+    first, second, policies, upcoming = done.lines
     assert policies["item"] == "policies"
+    # They have only just been written.
+    assert (upcoming["item"], upcoming["verb"], upcoming["guard"]) == ("next", "backup", "")
+    assert timedelta(0) < datetime.fromisoformat(upcoming["due"]) - datetime.now(UTC)
     assert [first["path"], second["path"]] == [str(tree), str(other)]
     assert first["item"] == "pass"
     assert first["first_index"] is True
@@ -208,7 +212,7 @@ def test_run_without_any_folder_tells_how_to_name_one(work):
 def test_the_folders_of_the_settings_are_registered_and_enforced(work, tree):
     (work / "lifecycle.toml").write_text(f'database_path = "r.db"\nroots = ["{tree}"]\n')
     done = lifecycle("run", "--once", "--json")
-    looked, _policies = done.lines
+    looked, _policies, _next = done.lines
     assert (done.code, looked["path"]) == (0, str(tree))
     assert looked["enforce"] is True
 

@@ -134,6 +134,7 @@ def test_custom_policies_force_operations_and_queries(place: Path, capsys):
         # Change file policy
         lifecycle.create_policy(LifecyclePolicy("new_policy_name"))
         await lifecycle.change_file_policy(file_id, "new_policy_name")
+        await lifecycle.record_download(file_id)
 
         # Get expired files
         expired_files = await lifecycle.get_expired_files()

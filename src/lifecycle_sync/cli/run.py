@@ -25,15 +25,18 @@ from lifecycle_sync.errors import CancelledError, ConfigError, LifecycleError
 from lifecycle_sync.service.api import (
     CancelToken,
     Repository,
+    path_fields,
     summary_fields,
     summary_of,
+    to_iso,
+    to_text,
     utf8_text,
 )
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from lifecycle_sync.service.api import Settings
+    from lifecycle_sync.service.api import Action, Settings
     from lifecycle_sync.service.cycle import SyncReport
     from lifecycle_sync.service.enforcing import Enforced
     from lifecycle_sync.service.engine import Engine
@@ -197,6 +200,9 @@ class _Follower:
                     raise
                 self._session.say(f"Ended: {error.cause}; {error.remedy}")
                 return 0
+            if self._policies and self._session.as_json:
+                write_json({"item": "next", **_next_fields(self._engine.decisions.upcoming())})
+                flush()
             if once:
                 return exit_code_of(self._outcomes) or self._enforced_code
             self._first = False
@@ -206,7 +212,7 @@ class _Follower:
             how = "" if watch else f", a pass every {duration_text(interval)}"
             calm_word = "" if self._told else "\n"
             self._session.say(f"{calm_word}Following {count}{how}; ^C ends it")
-            if self._policies:
+            if self._policies and not self._session.as_json:
                 self._say_next()
             self._live = Live(self._session, self._engine, events=self._events)
             for settled in self._untold:
@@ -340,6 +346,21 @@ class _Follower:
 
     def _on_trouble(self, error: LifecycleError) -> None:
         self._session.warn(f"lifecycle: {error}; trying again at the next pass")
+
+
+def _next_fields(action: Action | None) -> dict[str, Any]:
+    """What happens next to a file by its date; all null where nothing will, as things are."""
+    if action is None:
+        return dict.fromkeys(("due", "verb", "file_id", "path", "policy", "reason", "guard"))
+    return {
+        "due": to_iso(action.due_ns),
+        "verb": action.verb.value,
+        "file_id": to_text(action.file_id),
+        **path_fields(action.path),
+        "policy": action.policy_name,
+        "reason": action.reason,
+        "guard": action.guard,
+    }
 
 
 def _enforced_fields(enforced: Enforced) -> dict[str, Any]:

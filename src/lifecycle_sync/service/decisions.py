@@ -49,7 +49,9 @@ _PAGE = 2_000
 _RUNS = 10
 # Of the files that are next by their dates so many are asked what will happen.
 _NEXT = 10
-CLOCK = "clock"
+# And of those that are due by now, whether they only have to grow older.
+_YOUNG = 100
+CLOCK, YOUNG = "clock", "young"
 # When a person last said that the time is right.
 _TRUSTED = "clock-trusted"
 
@@ -142,7 +144,7 @@ class Decisions:
             held,
             paused=self._paused(),
             clock=self.clock_reason(),
-            min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
+            min_age_ns=self._min_age_ns,
         )
         seq = self._registry.last_seq()
         beyond = Found(min(actions_max, VERSIONS_MAX))
@@ -290,7 +292,10 @@ class Decisions:
 
     def upcoming(self) -> Action | None:
         """What happens next by the dates that are known, as things are; None where nothing will.
-        What is due already and waits is not it."""
+        Of what is due already and waits only that which has to grow older is it."""
+        young = self._growing()
+        if young is not None:
+            return young
         after: tuple[int, int] | None = (self._clock.now_ns(), 2**62)
         while after is not None:
             page, after = self._registry.due(2**63 - 1, after, _NEXT)
@@ -301,6 +306,22 @@ class Decisions:
             if page:
                 return None
         return None
+
+    def _growing(self) -> Action | None:
+        """The first of what is due and only too young to be touched, at the time when it is not any
+        more."""
+        now_ns = self._clock.now_ns()
+        page, _after = self._registry.due(now_ns, None, _YOUNG)
+        found: list[Action] = []
+        for it in self.explain_all([file.file_id for file in page]):
+            until_ns = max(it.file.mtime_ns, it.file.ctime_ns) + self._min_age_ns
+            if isinstance(it.verdict, Action) and it.verdict.guard == YOUNG and it.root.scanned:
+                found.append(replace(it.verdict, due_ns=until_ns, guard="", waits=""))
+        return min(found, key=lambda action: action.due_ns, default=None)
+
+    @property
+    def _min_age_ns(self) -> int:
+        return self._settings.min_age_seconds * NS_PER_SECOND
 
     # -- one file --------------------------------------------------------------------------
 
@@ -325,7 +346,7 @@ class Decisions:
             held,
             paused=self._paused(),
             clock=self.clock_reason(),
-            min_age_ns=self._settings.min_age_seconds * NS_PER_SECOND,
+            min_age_ns=self._min_age_ns,
         )
         for start in range(0, len(file_ids), _PAGE):
             page = file_ids[start : start + _PAGE]
