@@ -329,6 +329,26 @@ def test_a_large_folder_is_left_when_the_walk_is_cancelled(root):
 
 
 @needs_native
+def test_folders_are_opened_as_themselves_and_not_for_children(root):
+    os.makedirs(os.path.join(root, b"a/b"))
+    walking = native(root)
+    next(walking)
+    (fd,) = (fd for fd in os.listdir("/proc/self/fd") if _target(fd) == root)
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
+    for flag in (os.O_DIRECTORY, os.O_NOFOLLOW, os.O_NONBLOCK, os.O_CLOEXEC):
+        assert flags & flag == flag
+    walking.close()  # type: ignore[attr-defined]
+
+
+def _target(fd: str) -> bytes:
+    try:
+        return os.readlink(b"/proc/self/fd/" + fd.encode())
+    except OSError:
+        return b""
+
+
+@needs_native
 def test_no_thread_is_left_after_a_walk_however_it_ends(root):
     # More than is read ahead, so that they still wait.
     wide(root, 700)
