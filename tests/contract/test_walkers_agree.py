@@ -311,21 +311,28 @@ def test_a_large_folder_is_left_when_the_walk_is_cancelled(root):
         os.close(os.open(b"%d" % number, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
 
-    class Once(CancelToken):
-        checks = 0
+    class Counting(CancelToken):
+        """Cancelled by a question of that number."""
+
+        def __init__(self, last: int) -> None:
+            super().__init__()
+            self.questions, self.last = 0, last
 
         def check(self) -> None:
-            # Before the walk, then before each block of the names.
-            self.checks += 1
-            if self.checks == 3:
+            self.questions += 1
+            if self.questions == self.last:
                 self.cancel()
             super().check()
 
-    cancel = Once()
-    walking = native(root, cancel=cancel)
-    with pytest.raises(CancelledError):
-        next(walking)
-    assert cancel.checks == 3
+    never = Counting(0)
+    next(native(root, cancel=never))
+    # Before the walk, among the names, before each of two blocks of entries, before it is shown.
+    assert never.questions == 5
+    for last in range(1, 6):
+        cancel = Counting(last)
+        with pytest.raises(CancelledError):
+            next(native(root, cancel=cancel))
+        assert cancel.questions == last
 
 
 @needs_native
