@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ignore_defaults: Flag = True
     worker_threads: Threads = None
     max_concurrency: Threads = 4
+    batch_size: Count = 20_000
     hash_megabytes_per_second: Rate = None
     scrub_days: Days = 30
     hash_algorithm: Algorithm = "sha256"

@@ -105,6 +105,23 @@ def test_the_shrink_guard_holds_for_a_part_as_well(house):
     assert len(house.records()) == 40
 
 
+@pytest.mark.parametrize("batch_size", [1, 10, 1_000])
+def test_a_transaction_takes_so_many_files(tmp_path, batch_size):
+    house = House(tmp_path, batch_size=batch_size)
+    for number in range(60):
+        house.write(f"{number % 4}/{number}")
+    house.sync()
+    _, rows = house.engine.registry.query(
+        "SELECT (SELECT min(last_seq) FROM commits c WHERE c.last_seq >= f.registered_seq) AS at,"
+        " count(*) FROM files f GROUP BY at"
+    )
+    counts = [count for _, count in rows]
+    assert sum(counts) == 60 and max(counts) == min(batch_size, 60)
+    # What is followed keeps to it as well.
+    house.check()
+    house.engine.close()
+
+
 # -- several roots at once ---------------------------------------------------------------------
 
 

@@ -99,6 +99,7 @@ def test_an_empty_file_means_the_documented_defaults_beside_it(tmp_path):
         "ignore_defaults": True,
         "worker_threads": None,
         "max_concurrency": 4,
+        "batch_size": 20_000,
         "hash_megabytes_per_second": None,
         "scrub_days": 30,
         "hash_algorithm": "sha256",

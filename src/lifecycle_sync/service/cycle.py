@@ -187,6 +187,7 @@ class Cycle:
                     clock=self._clock,
                     cancel=cancel,
                     progress=progress,
+                    batch_files=self._settings.batch_size,
                 )
             report = self._settle(repository, run, counts, cancel, begun_ns)
         except CancelledError:
@@ -215,6 +216,7 @@ class Cycle:
             fs=self._fs,
             clock=self._clock,
             strategy=Strategy(self._settings.conflict_strategy),
+            batch_files=self._settings.batch_size,
         )
         progress.begin("index", os.path.join(repository.path, path), None, None)
         try:

@@ -74,6 +74,7 @@ class RootFollower:
             fs=engine.fs,
             clock=engine.clock,
             strategy=Strategy(engine.settings.conflict_strategy),
+            batch_files=engine.settings.batch_size,
         )
         self._cancel = CancelToken()
         self._changed = threading.Condition()

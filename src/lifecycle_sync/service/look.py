@@ -80,7 +80,9 @@ class Look:
         cancel: CancelToken,
         run_type: RunType,
         progress: Progress,
+        batch_files: int = _BATCH_FILES,
     ) -> None:
+        self._files_max = min(batch_files, _BATCH_FILES)
         self._registry = registry
         self._run_type = run_type
         self._progress = progress
@@ -237,10 +239,13 @@ class Look:
             self._linked |= counts.note(change)
             self._note_lost_names(change, records)
             change.added_ids = self._ids.take(len(change.added))
-            for piece in pieces(change):
+            for piece in pieces(change, self._files_max):
+                files = len(piece.added) + len(piece.modified) + len(piece.missing)
+                if self._batch and self._batch_files + files > self._files_max:
+                    self._flush()
                 self._batch.append(piece)
-                self._batch_files += len(piece.added) + len(piece.modified) + len(piece.missing)
-                if self._batch_files >= _BATCH_FILES or len(self._batch) >= _PAGE:
+                self._batch_files += files
+                if self._batch_files >= self._files_max or len(self._batch) >= _PAGE:
                     self._flush()
 
     def _note_lost_names(self, change: DirectoryChange, records: Sequence[StoredFile]) -> None:

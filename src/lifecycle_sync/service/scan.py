@@ -30,7 +30,7 @@ from lifecycle_sync.service.progress import Progress
 # Listings compared at once, and what one transaction takes: files, directories, seconds.
 _GROUP_DIRECTORIES = 64
 _GROUP_FILES = 5_000
-_BATCH_FILES = 20_000
+BATCH_FILES = 20_000
 _BATCH_DIRECTORIES = 4_000
 _BATCH_SECONDS = 1.0
 _LINK_FOLDERS_MAX = 10_000
@@ -79,15 +79,17 @@ def scan(
     clock: Clock,
     cancel: CancelToken,
     progress: Progress,
+    batch_files: int = BATCH_FILES,
 ) -> ScanCounts:
     """Record all listings of a root. `ignored` judges a path relative to the root; `is_there` looks
-    once more for a name in a directory.
+    once more for a name in a directory. A transaction takes `batch_files`, but for what is not new
+    in a directory, which stays together.
 
     Raises `OfflineError` when the root itself could not be listed, and what the walker or the
     registry raises; what was written before that stays.
     """
     counts = ScanCounts()
-    recorder = _Recorder(store, run, clock)
+    recorder = _Recorder(store, run, clock, batch_files)
     ids = IdSource(clock.now_ns)
     first = repository.complete_generation == 0
     missing_before = frozenset[int]() if first else missing_ids(store, repository.repository_id)
@@ -216,30 +218,31 @@ def _grouped(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
         yield group
 
 
-def pieces(change: DirectoryChange) -> Iterator[DirectoryChange]:
-    """A change that adds more files than a transaction should, as several; the signature comes
+def pieces(change: DirectoryChange, files_max: int) -> Iterator[DirectoryChange]:
+    """A change that adds more files than a transaction should take, as several; the signature comes
     with the last, so that a scan that ends between them is not believed."""
-    while len(change.added) > _BATCH_FILES:
+    while len(change.added) > files_max:
         yield dataclasses.replace(
             change,
             signature=None,
-            added=change.added[:_BATCH_FILES],
-            added_ids=change.added_ids[:_BATCH_FILES],
+            added=change.added[:files_max],
+            added_ids=change.added_ids[:files_max],
             modified=(),
             settled=(),
             missing=(),
             untracked=(),
             returned=(),
         )
-        change.added = change.added[_BATCH_FILES:]
-        change.added_ids = change.added_ids[_BATCH_FILES:]
+        change.added = change.added[files_max:]
+        change.added_ids = change.added_ids[files_max:]
     yield change
 
 
 class _Recorder:
     """Collects batches and writes them in its own thread, in order."""
 
-    def __init__(self, store: ScanStore, run: Run, clock: Clock) -> None:
+    def __init__(self, store: ScanStore, run: Run, clock: Clock, batch_files: int) -> None:
+        self._batch_files = batch_files
         self._store = store
         self._run = run
         self._clock = clock
@@ -256,9 +259,12 @@ class _Recorder:
         self._flush_if_due()
 
     def changed(self, change: DirectoryChange) -> None:
-        for piece in pieces(change):
+        for piece in pieces(change, self._batch_files):
+            files = len(piece.added) + len(piece.modified) + len(piece.missing)
+            if self._files and self._files + files > self._batch_files:
+                self._flush()
             self._batch.changes.append(piece)
-            self._files += len(piece.added) + len(piece.modified) + len(piece.missing)
+            self._files += files
             self._flush_if_due()
 
     def finish(self) -> None:
@@ -277,7 +283,7 @@ class _Recorder:
     def _flush_if_due(self) -> None:
         directories = len(self._batch.unchanged) + len(self._batch.changes)
         if (
-            self._files >= _BATCH_FILES
+            self._files >= self._batch_files
             or directories >= _BATCH_DIRECTORIES
             or time.monotonic() - self._begun >= _BATCH_SECONDS
         ):

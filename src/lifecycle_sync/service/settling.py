@@ -21,6 +21,7 @@ from lifecycle_sync.service.judging import Judged, judge
 from lifecycle_sync.service.look import Look, Settled
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.roots import Roots
+from lifecycle_sync.service.scan import BATCH_FILES
 
 _RUNS_KEPT = 1_000
 
@@ -37,7 +38,9 @@ class Settler:
         fs: FileOps,
         clock: Clock,
         strategy: Strategy = Strategy.DISK,
+        batch_files: int = BATCH_FILES,
     ) -> None:
+        self._batch_files = batch_files
         self._registry = registry
         self._roots = roots
         self._rules = rules
@@ -134,6 +137,7 @@ class Settler:
             cancel=cancel,
             run_type=run_type,
             progress=progress or NoProgress(),
+            batch_files=self._batch_files,
         )
 
     def _to_judge(self, repository: Repository) -> bool:

@@ -67,6 +67,7 @@ class SyncManager:
                 worker_threads=reconciliation.max_concurrency,
                 calculate_hashes=reconciliation.calculate_hashes,
                 max_concurrency=reconciliation.max_concurrency,
+                batch_size=reconciliation.batch_size,
             )
         )
         self._lock = threading.RLock()

@@ -27,9 +27,10 @@ class FileWatcherConfig:
 
 @dataclass
 class ReconciliationConfig:
-    """`batch_size`: files that are recorded in one transaction, at least; more are taken together
-    where that is faster. `max_concurrency`: roots that are looked at at once, and processes that
-    hash. `calculate_hashes`: whether files are hashed at all."""
+    """`batch_size`: files that are recorded in one transaction. More is faster, and keeps others
+    who write to the registry waiting for longer; 20,000 take some 200 ms. `max_concurrency`: roots
+    that are looked at at once, and processes that hash. `calculate_hashes`: whether files are
+    hashed at all."""
 
     batch_size: int = 100
     max_concurrency: int = 4
