@@ -24,6 +24,7 @@ from lifecycle_sync.observe.dirt import Dirt
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.look import Settled, hash_again
+from lifecycle_sync.service.pace import NEVER, Pace
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.settling import Settler
 from lifecycle_sync.service.watch_health import Alarm, RootHealth, WatchMode, health_text
@@ -31,15 +32,7 @@ from lifecycle_sync.service.watch_keeper import FollowOptions, WatchKeeper
 
 _log = logging.getLogger(__name__)
 
-# Dirt that keeps coming is settled after this many debounce intervals.
-_PATIENCE = 4
-# A look that takes long is followed by a pause of so many times as long, while events come.
-_REST = 5
-_RETRY_SECONDS = 0.1
-_RETRY_SECONDS_MAX = 60.0
 _READY_SECONDS = 0.2
-# A file with several names is looked at again after these.
-_LINKS_SECONDS = (1.0, 5.0, 30.0)
 _LOCK_SECONDS = 1.0
 _NOTE_SECONDS = 5.0
 # Losses that the shrink guard takes together, though they came look by look.
@@ -84,17 +77,11 @@ class RootFollower:
         self._dirt = Dirt()
         # What followers of other roots have told.
         self._elsewhere = Dirt()
-        # When directories with links are looked at once more, and for which time.
-        self._later: dict[bytes, tuple[float, int]] = {}
-        self._first_dirty: float | None = None
-        self._last_dirty = 0.0
+        self._pace = Pace(options.debounce_seconds, time.monotonic())
         self._asked = False
         self._recrawl = True
         self._next_whole = float("inf")
-        self._retry_at = float("inf")
-        self._retry_seconds = _RETRY_SECONDS
-        self._checked = self._ended = time.monotonic()
-        self._took = 0.0
+        self._checked = time.monotonic()
         self._losses: list[tuple[float, int]] = []
         self._looks = self._recrawls = self._taken = 0
         self._noted: tuple[WatchMode, tuple[str, ...], int] | None = None
@@ -155,8 +142,7 @@ class RootFollower:
             with self._changed:
                 for path in folders:
                     self._elsewhere.folder(path)
-                self._last_dirty = time.monotonic()
-                self._first_dirty = self._first_dirty or self._last_dirty
+                self._pace.dirty(time.monotonic())
                 self._changed.notify_all()
 
     @property
@@ -175,8 +161,9 @@ class RootFollower:
         """Whether nothing that is known of waits to be recorded; for tests."""
         watcher = self._keeper.watcher
         with self._changed:
-            idle = self._first_dirty is None and not self._recrawl and not self._dirt
-        return idle and self._retry_at == float("inf") and (watcher is None or watcher.ready)
+            pace = self._pace
+            idle = pace.dirty_since is None and not self._recrawl and not self._dirt
+        return idle and pace.retry_at == NEVER and (watcher is None or watcher.ready)
 
     def look_at_all(
         self,
@@ -227,7 +214,7 @@ class RootFollower:
     def health(self) -> RootHealth:
         """How it fares now."""
         keeper = self._keeper
-        counts, alarms, first = keeper.counts(), keeper.all_alarms(), self._first_dirty
+        counts, alarms, first = keeper.counts(), keeper.all_alarms(), self._pace.dirty_since
         return RootHealth(
             mode=keeper.mode,
             events=counts.events,
@@ -248,11 +235,10 @@ class RootFollower:
         """From the watcher's thread: there is dirt."""
         now = time.monotonic()
         watcher = self._keeper.watcher
-        self._last_dirty = now
-        if self._first_dirty is None or (watcher is not None and watcher.asked):
+        first = self._pace.dirty_since is None
+        self._pace.dirty(now)
+        if first or (watcher is not None and watcher.asked):
             with self._changed:
-                if self._first_dirty is None:
-                    self._first_dirty = now
                 self._asked = self._asked or (watcher is not None and watcher.asked)
                 self._changed.notify_all()
 
@@ -289,31 +275,26 @@ class RootFollower:
 
     def _due_at(self, now: float) -> float:
         """When there will be something to do, in monotonic seconds."""
-        due = [self._checked + self._options.check_seconds, self._retry_at]
-        due += [at for at, _ in self._later.values()]
+        due = [self._checked + self._options.check_seconds]
         if self._recrawl:
-            return min(now if self._retry_at == float("inf") else self._retry_at, *due)
+            retry_at = self._pace.retry_at
+            return min(now if retry_at == NEVER else retry_at, *due)
+        due.append(self._pace.due_at())
         if self._keeper.watcher is None:
             due.append(self._next_whole)
-        if self._first_dirty is not None:
-            debounce = self._options.debounce_seconds
-            quiet = max(self._last_dirty + debounce, self._ended + self._took)
-            pressing = self._first_dirty + max(_PATIENCE * debounce, _REST * self._took)
-            due.append(min(quiet, pressing))
         return min(due)
 
     def _step(self) -> None:
         now = time.monotonic()
         asked, self._asked = self._asked, False
-        retry = now >= self._retry_at
-        if retry:
-            self._retry_at = float("inf")
+        with self._changed:
+            retry = self._pace.take_retry(now)
         if now - self._checked >= self._options.check_seconds or asked:
             self._checked = now
             if not self._check_root():
                 self._note_health()
                 return
-        dirty = self._first_dirty is not None or self._take_later(now)
+        dirty = self._pace.dirty_since is not None or self._take_links(now)
         whole = self._keeper.watcher is None and now >= self._next_whole
         if self._recrawl or whole or self._lost():
             if self._keeper.watcher is None and whole:
@@ -357,31 +338,27 @@ class RootFollower:
 
     def _take(self) -> None:
         with self._changed:
-            self._first_dirty = None
+            # First: what comes from here on is dirty again.
+            self._pace.dirty_since = None
             elsewhere, self._elsewhere = self._elsewhere, Dirt()
         taken = self._keeper.take()
         taken.add(elsewhere)
         if taken:
             # Only what is tried again and again is waited with ever longer.
-            self._retry_seconds = _RETRY_SECONDS
+            self._pace.went_well()
         self._dirt.add(taken)
 
-    def _take_later(self, now: float) -> bool:
+    def _take_links(self, now: float) -> bool:
         """Call dirty what is to be looked at once more by now."""
         with self._changed:
-            due = [(path, turn) for path, (at, turn) in self._later.items() if at <= now]
-            for path, turn in due:
-                self._dirt.folder(path)
-                del self._later[path]
-                if turn + 1 < len(_LINKS_SECONDS):
-                    self._later[path] = (now + _LINKS_SECONDS[turn + 1], turn + 1)
+            due = self._pace.take_links(now)
+        for path in due:
+            self._dirt.folder(path)
         return bool(due)
 
     def _look_later(self, folders: Collection[bytes]) -> None:
-        """A name that came and went tells no watcher of the others."""
-        at = time.monotonic() + _LINKS_SECONDS[0]
         with self._changed:
-            self._later.update((path, (at, 0)) for path in folders)
+            self._pace.links(folders, time.monotonic())
 
     def _settle(self) -> None:
         with self._looking:
@@ -391,8 +368,7 @@ class RootFollower:
                 return
             begun = time.monotonic()
             settled = self._look(self._dirt)
-            self._ended = time.monotonic()
-            self._took = self._ended - begun
+            self._pace.looked(begun, time.monotonic())
             if settled.stopped:
                 # The root is not itself: what is dirty stays so.
                 self._keeper.note("root", settled.verdict)
@@ -410,7 +386,7 @@ class RootFollower:
                     self._dirt.folder(path)
                 self._try_again()
             else:
-                self._retry_seconds = _RETRY_SECONDS
+                self._pace.went_well()
             self._keeper.answer(cookies)
             self._look_later(settled.counts.link_folders)
         if settled.removed:
@@ -443,12 +419,12 @@ class RootFollower:
         return sum(lost for _, lost in self._losses)
 
     def _try_again(self) -> None:
-        self._retry_at = time.monotonic() + self._retry_seconds
-        self._retry_seconds = min(2 * self._retry_seconds, _RETRY_SECONDS_MAX)
+        with self._changed:
+            self._pace.try_again(time.monotonic())
 
     def _note_report(self, report: SyncReport) -> None:
         if report.scanned:
-            self._retry_seconds = _RETRY_SECONDS
+            self._pace.went_well()
             self._keeper.alarms.pop("failing", None)
             self._keeper.note("root", None)
             self._keeper.note("held", report.verdict)
