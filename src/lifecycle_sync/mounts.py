@@ -71,8 +71,9 @@ def _type_of(path: bytes, device: int) -> str:
                 prefix = mount_point.rstrip("/") + "/"
                 if real.startswith(prefix) and len(prefix) >= longest:
                     longest, by_mount_point = len(prefix), kind
-    except OSError:
-        # No /proc (macOS, a bare container): the type is only a hint.
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # No /proc (macOS, a bare container): the type is only a hint. That no descriptors are left
+        # is another matter: a root must not seem to lie on another filesystem.
         pass
     return by_mount_point
 

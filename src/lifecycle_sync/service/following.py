@@ -21,6 +21,7 @@ from lifecycle_sync.model.conflict import Strategy
 from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.observe.dirt import Dirt
+from lifecycle_sync.observe.walker import MOUNT_POINT
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.look import Settled, hash_again
@@ -163,6 +164,8 @@ class RootFollower:
         with self._changed:
             pace = self._pace
             idle = pace.dirty_since is None and not self._recrawl and not self._dirt
+            # What is being looked at is in neither.
+            idle = idle and not self._looking.locked()
         return idle and pace.retry_at == NEVER and (watcher is None or watcher.ready)
 
     def look_at_all(
@@ -184,6 +187,8 @@ class RootFollower:
             self._take()
             # What is lost from here on is lost again.
             self._dirt.lost = False
+            # Before there is a run of a time that may be wrong.
+            self._engine.decisions.heartbeat()
             contents = {path: names for path, names in self._dirt.folders.items() if names != set()}
             report = self._engine.cycle.sync(
                 self.repository,
@@ -205,10 +210,11 @@ class RootFollower:
                 registry.note_recrawl(repository_id, False)
             self._next_whole = time.monotonic() + self._options.whole_poll_seconds
             self._look_later(report.counts.link_folders)
+            self._note_unread(report.counts.failed_directories)
+            if due:
+                self._on_due(repository_id)
             self._keeper.answer(cookies)
         self._note_health()
-        if due:
-            self._on_due(repository_id)
         return report
 
     def health(self) -> RootHealth:
@@ -387,17 +393,19 @@ class RootFollower:
                 self._try_again()
             else:
                 self._pace.went_well()
-            self._keeper.answer(cookies)
             self._look_later(settled.counts.link_folders)
+            self._note_unread(settled.counts.failed_directories)
+            if settled.due:
+                self._on_due(self.repository.repository_id)
+            self._keeper.answer(cookies)
         if settled.removed:
             self._losses.append((time.monotonic(), settled.removed))
-        if settled.due:
-            self._on_due(self.repository.repository_id)
         if settled.run is not None:
             self._on_settled(settled)
 
     def _look(self, dirt: Dirt) -> Settled:
         engine, repository = self._engine, self.repository
+        engine.decisions.heartbeat()
         with engine.locks.hold(
             "scan",
             repository.repository_id,
@@ -433,6 +441,16 @@ class RootFollower:
         if report.error is not None:
             self._keeper.alarms["failing"] = str(report.error)
         self._try_again()
+
+    def _note_unread(self, failed: int) -> None:
+        """Raise the alarm of folders that were not to be read in the last look, or end it."""
+        alarms = self._keeper.alarms
+        if failed or "unreadable" in alarms:
+            totals = self._engine.registry.directory_totals(self.repository.repository_id)
+            unread = [path for path, reason in totals.failed if reason != MOUNT_POINT]
+            alarms.pop("unreadable", None)
+            if unread:
+                alarms["unreadable"] = f"{len(unread):,} folders cannot be read"
 
     # -- telling ---------------------------------------------------------------------------
 
