@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,14 @@ from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps, Name
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.plan import VersionMark
+from lifecycle_sync.model.temp import Usage
 from lifecycle_sync.service.daemon import SPACE, Daemon
 from lifecycle_sync.service.plan_file import read_plan, write_plan
 from lifecycle_sync.service.space import Relief
+from lifecycle_sync.service.temp.holds import RegistryHolds
+from lifecycle_sync.service.temp.trash_first import TrashFirst
 from tests.integration.test_policies import Estate
+from tests.support.temp_jobs import Storage
 
 _BLOCK = 4_096
 _SIZE = 50_000
@@ -237,3 +242,66 @@ def test_the_loops_raise_an_alarm_where_that_does_not_suffice(full: Full):
     assert "wanted" in str(trouble)
     noted = {it.name: it for it in full.engine.registry.loops()}
     assert (noted[SPACE].status, noted[SPACE].message) == ("failed", str(trouble))
+
+
+# -- for temporary files on the same disk ------------------------------------------------------
+
+
+class Shared:
+    """Temporary files beside a root, on one disk; how full it is is what the root's says."""
+
+    def __init__(self, full: Full) -> None:
+        self.storage = Storage(full.base / "temp")
+        self._full = full
+        self.trash = TrashFirst(full.engine)
+
+    def usage(self) -> Usage:
+        mine = sum(it.stat().st_size for it in self.storage.base.rglob("*") if it.is_file())
+        told = self._full.engine.space.usage(self._full.repository)
+        return told._replace(
+            used_bytes=told.used_bytes + mine, available_bytes=told.available_bytes - mine
+        )
+
+    def emergency(self, **settings: object) -> dict[str, Any]:
+        for name, value in settings.items():
+            setattr(self.storage.settings, name, value)
+        held = RegistryHolds(self._full.engine.registry)
+        cleanup = self.storage.cleanup(provider=self, trash=self.trash, held=held)
+        return cleanup.emergency()
+
+
+def test_trash_that_has_a_copy_goes_before_temporary_files_and_no_more_than_needed(full: Full):
+    full.deleted()
+    shared = Shared(full)
+    shared.storage.put("old", size=_SIZE)
+    full.fill(85.0 + 100 * 3 * 13 / 4_000)
+    shown = shared.emergency(cleanup_dry_run=True)
+    assert shown["files_deleted"] == 0
+    assert len(full.trash()) == 10
+    done = shared.emergency(cleanup_dry_run=False)
+    # What the temporary file takes is too much as well.
+    assert done["files_deleted"] == 4
+    assert full.trash() == set("EFGHIJ")
+    assert shared.storage.left() == {"old"}
+    assert done["errors"] == []
+
+
+def test_trash_without_a_copy_stays_and_temporary_files_go(full: Full):
+    full.deleted(kept=False)
+    shared = Shared(full)
+    shared.storage.put("old", size=_SIZE)
+    full.fill(96)
+    done = shared.emergency()
+    assert len(full.trash()) == 10
+    assert shared.storage.left() == set()
+    assert "did not reach its target" in str(done["errors"])
+
+
+def test_held_trash_stays_and_no_more_goes_than_one_clean_up_may(full: Full):
+    full.deleted()
+    full.engine.statements.hold(query=f"{full.root}/0.bin", reason="evidence")
+    shared = Shared(full)
+    full.fill(99)
+    shared.emergency(max_files_per_cleanup=3)
+    assert "A" in full.trash()
+    assert len(full.trash()) >= 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,10 +18,6 @@ from lifecycle_sync.cli.words import count_text, name_text, size_text
 from lifecycle_sync.errors import UsageError
 from lifecycle_sync.service.api import CancelToken
 
-if TYPE_CHECKING:
-    from lifecycle_sync.service.temp.holds import RegistryHolds
-    from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
-
 _WHAT = ("expired", "orphans", "temp", "downloads", "emergency", "scheduled")
 _REGISTRY = "registry"
 _SHOWN_MAX = 20
@@ -32,7 +28,8 @@ What is cleaned up:
              with --files: uploads that have no row
   temp       files of jobs that failed, or of one job that is over (--job), and
              what killed processes left
-  emergency  as much as it takes to get down to the warning threshold
+  emergency  as much as it takes to get down to the warning threshold: trash that has a
+             verified copy first, orphans, files of failed jobs, the oldest
   scheduled  an emergency if there is one, orphans, and files of failed jobs
   expired    uploads whose time is over           (--files, --table, --uploads)
   downloads  rows of files that were downloaded long ago       (--files, --table)
@@ -116,8 +113,8 @@ def cleanup(
         confirm_mass=confirm,
     )
     cancel = CancelToken()
-    with cancelled_by_signals(cancel), _registry(session, jobs_url) as (jobs, held):
-        outcome = carry_out(replace(order, jobs=jobs, held=held), cancel)
+    with cancelled_by_signals(cancel), _registry(session, jobs_url) as known:
+        outcome = carry_out(replace(order, **known), cancel)
     if session.as_json:
         write_json(_fields(outcome))
     else:
@@ -126,21 +123,21 @@ def cleanup(
 
 
 @contextmanager
-def _registry(
-    session: Session, asked: str | None
-) -> Iterator[tuple[RegistryJobs | None, RegistryHolds | None]]:
-    """The jobs that applications keep in the registry, if that is who is asked, and its holds, if
-    there is a registry: temporary files need none."""
+def _registry(session: Session, asked: str | None) -> Iterator[dict[str, Any]]:
+    """What a registry knows of temporary files, if there is one, for they need none: `jobs`, if it
+    is the one that is asked, the holds (`held`), and the `trash` of its roots."""
     settings = session.settings()
     if asked != _REGISTRY and not settings.database_path.exists():
-        yield None, None
+        yield {}
         return
     from lifecycle_sync.service.temp.holds import RegistryHolds
     from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
+    from lifecycle_sync.service.temp.trash_first import TrashFirst
 
     with session.engine(settings) as engine:
         jobs = RegistryJobs(engine.registry) if asked == _REGISTRY else None
-        yield jobs, RegistryHolds(engine.registry)
+        held = RegistryHolds(engine.registry)
+        yield {"jobs": jobs, "held": held, "trash": TrashFirst(engine)}
 
 
 def _column(text: str) -> tuple[str, str | None]:
@@ -219,8 +216,9 @@ def temp(session: Session, what: str, folder: str | None, jobs: str | None) -> N
     """Show how full the temporary storage is, what lies there, and whose it is."""
     from lifecycle_sync.service.temp.status import temp_status
 
-    with _registry(session, jobs) as (source, held):
-        status = temp_status(folder, None if jobs == _REGISTRY else jobs, source, held)
+    with _registry(session, jobs) as known:
+        url = None if jobs == _REGISTRY else jobs
+        status = temp_status(folder, url, known.get("jobs"), known.get("held"))
     if session.as_json:
         write_json(status)
         return

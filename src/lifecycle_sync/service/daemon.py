@@ -111,10 +111,7 @@ class Daemon:
     def __enter__(self) -> Daemon:
         try:
             if self._policies:
-                engine = self._engine
-                self._temp = TempKeeping(
-                    engine.settings, engine.registry, self._cancel, engine.clock
-                )
+                self._temp = TempKeeping(self._engine, self._cancel)
             for repository in self._wanted():
                 self._hold(repository)
         except BaseException:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lifecycle_sync.cancel import CancelToken
@@ -21,8 +21,9 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import Kind
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.temp import Usage
-from lifecycle_sync.model.trash import TrashEntry
+from lifecycle_sync.model.trash import TrashBatch, TrashEntry
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.acts import Acts
 from lifecycle_sync.service.temp.provider import usage_from
 from lifecycle_sync.vault.vault import Vault
@@ -92,10 +93,8 @@ class MakingRoom:
         if not reason:
             return None
         wanted, wanted_inodes = self._space.lacking(repository)
-        vaults = self._acts.vaults.existing()
-        report = self._acts.purge_early(
+        report = self.purge(
             repository,
-            copy=lambda entry: self._copy(vaults, entry),
             enough=lambda: self._space.lacking(repository) == (0, 0),
             reason=reason,
             cancel=cancel,
@@ -114,6 +113,38 @@ class MakingRoom:
             )
         _log.info("%s: %s: purged early: %s", os.fsdecode(repository.path), reason, report.counts())
         return Relief(repository, reason, wanted, report.size, report.completed, error)
+
+    def purge(
+        self,
+        repository: Repository,
+        *,
+        enough: Callable[[], bool],
+        reason: str,
+        cancel: CancelToken | None = None,
+    ) -> Report:
+        """Purge from the trash of a root what has a verified copy, the oldest first, until it is
+        `enough`. Raises as `relieve`."""
+        vaults = self._acts.vaults.existing()
+        return self._acts.purge_early(
+            repository,
+            copy=lambda entry: self._copy(vaults, entry),
+            enough=enough,
+            reason=reason,
+            cancel=cancel,
+        )
+
+    def candidates(self, repository: Repository, now_ns: int) -> Iterator[TrashEntry]:
+        """What `purge` would take, one by one: each has a copy that was just read, and no hold."""
+        vaults = self._acts.vaults.existing()
+        with self._acts.trash(repository) as trash:
+            for batch in trash.batches():
+                if not isinstance(batch, TrashBatch):
+                    continue
+                left = trash.left(batch)
+                held = self._registry.held([it.file_id for it in left], now_ns)
+                for entry in left:
+                    if entry.file_id not in held and self._copy(vaults, entry):
+                        yield entry
 
     def _copy(self, vaults: Sequence[Vault], entry: TrashEntry) -> str:
         """Where a copy lies that was just read, and is right; empty where there is none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock, SteadyClock
@@ -35,6 +35,9 @@ from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
 from lifecycle_sync.service.temp.sweep import Condemned, Held, Sweep, jobs_of
 from lifecycle_sync.service.temp.tally import CleanupTrigger, Tally, Witness
 
+if TYPE_CHECKING:
+    from lifecycle_sync.service.temp.trash_first import TrashFirst
+
 _HOUR_NS = 3_600_000_000_000
 
 _log = logging.getLogger("lifecycle_sync.temp")
@@ -49,9 +52,9 @@ class TempCleanup:
     """Temporary files in the configured folder. May be used from several threads.
 
     `jobs` says which jobs are alive; without it all count as live. `references` says which files
-    the database refers to; without it, it is not asked. What is `held` stays whatever happens.
-    Raises `UsageError` for a folder that may not be cleaned (`/`, a home, in a root) unless
-    `force` is set.
+    the database refers to; without it, it is not asked. What is `held` stays whatever happens. In
+    an emergency what `trash` knows to have verified copies goes first. Raises `UsageError` for a
+    folder that may not be cleaned (`/`, a home, in a root) unless `force` is set.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class TempCleanup:
         jobs: JobSource | None = None,
         references: References | None = None,
         held: Held | None = None,
+        trash: TrashFirst | None = None,
         force: bool = False,
         fs: FileOps | None = None,
         clock: Clock | None = None,
@@ -71,6 +75,7 @@ class TempCleanup:
         self.provider = provider
         self._references = references
         self._held = held
+        self.trash = trash
         self._force = force
         self._fs = fs or FileOps()
         self._clock = clock or SteadyClock()
@@ -227,7 +232,8 @@ class TempCleanup:
         witness: Witness | None = None,
     ) -> dict[str, Any]:
         """Delete until the low watermark is reached in bytes and in inodes, and the minimum is
-        free: orphans of over an hour, files of failed jobs, then the oldest; exactly as much."""
+        free: trash that has a verified copy, orphans of over an hour, files of failed jobs, then
+        the oldest; exactly as much."""
         sweep = self._sweep(cancel)
         tally = self._tally(CleanupTrigger.EMERGENCY_THRESHOLD, witness)
         self._emergency(sweep, tally)

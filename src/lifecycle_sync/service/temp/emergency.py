@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,10 @@ from lifecycle_sync.service.temp.tally import Tally
 
 if TYPE_CHECKING:
     from lifecycle_sync.service.temp.core import TempCleanup
+    from lifecycle_sync.service.temp.trash_first import TrashFirst
 
 _GB = 1 << 30
+_TRASH_REASON = "it lies in a trash, and its content has a verified copy"
 
 _log = logging.getLogger("lifecycle_sync.temp")
 
@@ -55,15 +57,19 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
             if tier is not None and not sweep.kept(file):
                 yield file, tier, reason
 
-    choice = Choice(tally.left)
-    for batch in sweep.batches(settings.cleanup_batch_size):
-        for file, tier, _reason in judged(batch):
-            choice.add(file, tier)
-
     def enough() -> bool:
         over, inodes = excess(asked(cleanup.provider, folder), limits)
         # In a dry run nothing gets less.
         return over <= tally.would_free - would_before and inodes <= tally.would
+
+    if cleanup.trash is not None and not settings.keep_temp_files_for_debugging:
+        _trash(cleanup.trash, folder, enough, sweep, tally)
+        if enough():
+            return
+    choice = Choice(tally.left)
+    for batch in sweep.batches(settings.cleanup_batch_size):
+        for file, tier, _reason in judged(batch):
+            choice.add(file, tier)
 
     waiting = iter(choice.in_order())
     while not sweep.cancel.cancelled and tally.left and not enough():
@@ -89,6 +95,29 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
         tally.failed(error, log=False)
     if not enough() and not tally.dry_run:
         _alarm(tally, wanted, wanted_inodes, tally.freed - freed_before, cleanup)
+
+
+def _trash(
+    trash: TrashFirst, folder: str, enough: Callable[[], bool], sweep: Sweep, tally: Tally
+) -> None:
+    """What only the trash has besides a vault."""
+    if tally.dry_run:
+        for one in trash.would(folder):
+            if enough() or not tally.left or sweep.cancel.cancelled:
+                return
+            tally.purged(*one, _TRASH_REASON)
+        return
+    left = tally.left
+    asked_for = 0
+
+    def stop() -> bool:
+        nonlocal asked_for
+        # It is asked before each file, so this is at least how many went.
+        asked_for += 1
+        return asked_for > left or enough()
+
+    for one in trash.purge(folder, stop, sweep.cancel):
+        tally.purged(*one, _TRASH_REASON)
 
 
 def _alarm(tally: Tally, wanted: int, inodes: int, freed: int, cleanup: TempCleanup) -> None:

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock
-from lifecycle_sync.config import Settings
 from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.temp.core import TempCleanup
 from lifecycle_sync.service.temp.holds import RegistryHolds
 from lifecycle_sync.service.temp.jobs import JobSource
@@ -21,6 +21,7 @@ from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
 from lifecycle_sync.service.temp.monitor import Monitor
 from lifecycle_sync.service.temp.orders import need_sqlalchemy
 from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
+from lifecycle_sync.service.temp.trash_first import TrashFirst
 
 REGISTRY = "registry"
 
@@ -32,9 +33,8 @@ class TempKeeping:
     cleaned or a database that cannot be asked.
     """
 
-    def __init__(
-        self, settings: Settings, registry: Registry, cancel: CancelToken, clock: Clock
-    ) -> None:
+    def __init__(self, engine: Engine, cancel: CancelToken) -> None:
+        settings, registry, clock = engine.settings, engine.registry, engine.clock
         self._cancel = cancel
         self._monitors: list[Monitor] = []
         self._open = ExitStack()
@@ -46,6 +46,7 @@ class TempKeeping:
                     TempStorageCleanupSettings(temp_storage_path=folder),
                     jobs=jobs,
                     held=held,
+                    trash=TrashFirst(engine),
                     clock=clock,
                 )
                 for folder in settings.temp_roots

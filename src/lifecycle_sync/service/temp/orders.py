@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import UsageError
@@ -18,6 +18,9 @@ from lifecycle_sync.service.temp.leases import survey
 from lifecycle_sync.service.temp.removing import Count, Removing
 from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
 from lifecycle_sync.service.temp.sweep import Held
+
+if TYPE_CHECKING:
+    from lifecycle_sync.service.temp.trash_first import TrashFirst
 
 ON_TEMP = ("orphans", "temp", "emergency", "scheduled")
 ON_HOST = ("expired", "downloads")
@@ -38,6 +41,7 @@ class CleanupOrder:
     # Instead of those at a URL.
     jobs: JobSource | None = None
     held: Held | None = None
+    trash: TrashFirst | None = None
     files_url: str | None = None
     table: str | None = None
     uploads: str | None = None
@@ -77,7 +81,12 @@ def carry_out(order: CleanupOrder, cancel: CancelToken | None = None) -> Cleanup
         return _on_host(order)
     outcome = CleanupOutcome(order.what, order.dry_run)
     with temp_cleanup(
-        order.folder, order.jobs_url, jobs=order.jobs, held=order.held, dry_run=order.dry_run
+        order.folder,
+        order.jobs_url,
+        jobs=order.jobs,
+        held=order.held,
+        trash=order.trash,
+        dry_run=order.dry_run,
     ) as cleanup:
         how: dict[str, Any] = {"cancel": cancel, "witness": outcome.saw}
         if order.what == "temp":
@@ -109,6 +118,7 @@ def temp_cleanup(
     *,
     jobs: JobSource | None = None,
     held: Held | None = None,
+    trash: TrashFirst | None = None,
     dry_run: bool = False,
 ) -> Iterator[TempCleanup]:
     """The clean-ups of a folder (None: the one in the environment), and the jobs of a database."""
@@ -117,13 +127,13 @@ def temp_cleanup(
     if dry_run:
         settings.cleanup_dry_run = True
     if jobs_url is None:
-        yield TempCleanup(settings, jobs=jobs, held=held)
+        yield TempCleanup(settings, jobs=jobs, held=held, trash=trash)
         return
     need_sqlalchemy()
     from lifecycle_sync.service.temp.jobs_sql import jobs_at
 
     with jobs_at(jobs_url) as asked:
-        yield TempCleanup(settings, jobs=asked, held=held)
+        yield TempCleanup(settings, jobs=asked, held=held, trash=trash)
 
 
 def _left_behind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -87,6 +87,21 @@ class Tally:
         _log.info("would delete %s: %s", os.fsdecode(path), reason)
         if self._witness is not None:
             self._witness(path, file.size, reason)
+
+    def purged(self, count: int, size: int, sample: Iterable[tuple[bytes, int]], why: str) -> None:
+        """Files of a trash went, or in a dry run would."""
+        if self.dry_run:
+            self.would += count
+            self.would_free += size
+        else:
+            self.deleted += count
+            self.freed += size
+        for path, each in sample:
+            _log.info(
+                "%s %s: %s", "would purge" if self.dry_run else "purged", os.fsdecode(path), why
+            )
+            if self._witness is not None:
+                self._witness(path, each, why)
 
     def failed(self, message: str, *, log: bool = True) -> None:
         """Something went wrong; the clean-up goes on."""
