@@ -89,6 +89,48 @@ def test_a_folder_goes_and_comes_back(managed):
     assert lifecycle("undelete", "--list").out == ""
 
 
+def test_files_whose_names_and_reasons_are_no_text_go_and_come_back(managed):
+    folder = os.fsencode(managed / "photos")
+    names = [folder + b"/caf\xe9.jpg", folder + b"/\xff"]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(name)
+    before = sorted((managed / "photos").rglob("*"))
+    reason = os.fsdecode(b"d\xe9j\xe0 vu")
+    assert lifecycle("backup", "-q").code == 0
+    for there, back in (
+        (("delete", "--reason", reason), ("undelete",)),
+        (("archive", "--reason", reason), ("recall",)),
+        (("delete",), ("restore", "--deleted")),
+    ):
+        assert lifecycle(*there, managed / "photos").code == 0
+        assert not any(os.path.lexists(name) for name in names)
+        assert lifecycle(*back, managed / "photos").code == 0
+        assert sorted((managed / "photos").rglob("*")) == before
+    again = lifecycle("restore", managed / "photos", "--conflict", "replace")
+    assert (again.code, again.err) == (0, "")
+    for name in names:
+        assert Path(os.fsdecode(name)).read_bytes() == name
+        assert "to: photos/" in lifecycle("history", os.fsdecode(name)).out
+    held = lifecycle("hold", os.fsdecode(names[0]), "--reason", reason, "--owner", reason)
+    assert held.code == 0
+    done = lifecycle("delete", os.fsdecode(names[0]))
+    assert (done.code, os.path.lexists(names[0])) == (4, True)
+    assert lifecycle("release", os.fsdecode(names[0])).code == 0
+    assert lifecycle("delete", os.fsdecode(names[0])).code == 0
+
+
+def test_all_names_of_a_file_go_with_one_order(managed):
+    notes = managed / "notes.txt"
+    os.link(notes, managed / "photos/also")
+    os.link(notes, managed / "photos/2025/too")
+    done = lifecycle("delete", notes, managed / "photos")
+    assert (done.code, "7 files" in done.out) == (0, True), done.out
+    assert lifecycle("undelete", managed).code == 0
+    assert notes.stat().st_nlink == 3
+    assert lifecycle("archive", managed).code == 0
+    assert not notes.exists()
+
+
 def test_a_delete_takes_what_no_pass_has_seen(managed):
     (managed / "photos/new.jpg").write_bytes(b"new")
     (managed / "notes.txt").write_bytes(b"changed since")

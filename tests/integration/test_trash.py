@@ -58,6 +58,20 @@ def test_a_file_goes_into_the_trash_as_it_is(yard):
     assert batch.reason is TrashReason.DELETE
 
 
+def test_the_other_names_of_a_file_follow_it_unless_somebody_changed_it(yard):
+    yard.put("one")
+    for name in ("two", "three"):
+        os.link(yard.path("one"), yard.path(name))
+    entries = [yard.entry(name) for name in ("one", "two", "three")]
+    with yard.trash() as trash:
+        with trash.begin(entries[:1], grace_ns=1, reason=TrashReason.DELETE) as batch:
+            assert batch.take(entries[0]).ok
+        with trash.begin(entries[1:], grace_ns=1, reason=TrashReason.DELETE) as batch:
+            assert batch.take(entries[1]).ok
+            yard.path("three").chmod(0o600)
+            assert batch.take(entries[2]).reason == "it changed: ctime"
+
+
 def test_nobody_but_the_owner_looks_into_the_trash(yard):
     yard.take(yard.put("name"))
     batch, _ = yard.only()

@@ -32,8 +32,10 @@ from tests.support.house import House
 OLD_NS = 1_600_000_000_123_456_789
 LARGE = 1_300_000
 PART = 1 << 20
+# Its name is no text.
+ODD = b"d/e/emp\xffty"
 # What acts take away: all sorts, in two folders, but not everything.
-GOING = (b"a.txt", b"d/large", b"d/link", b"d/e/empty", b"d/sparse")
+GOING = (b"a.txt", b"d/large", b"d/link", ODD, b"d/sparse")
 
 
 class AheadClock(Clock):
@@ -141,7 +143,7 @@ class Estate:
         os.makedirs(self.root / "d/e")
         os.link(self.root / "a.txt", self.root / "d/hard.txt")
         os.symlink("../a.txt", self.root / "d/link")
-        write("d/e/empty", b"")
+        write(ODD, b"")
         write("d/large", hashlib.shake_128(b"large").digest(LARGE))
         with open(self.root / "d/sparse", "wb") as file:
             file.write(b"begin")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.estate import GOING, Estate, Ledger, Look
+from tests.support.estate import GOING, ODD, Estate, Ledger, Look
 from tests.support.forks import in_child
 
 _PATH = b"d/sparse"
@@ -91,9 +91,9 @@ def replace(estate: Estate) -> Callable[[], Deed]:
 def swap(estate: Estate) -> Callable[[], Deed]:
     """A folder is renamed, and a symlink that leads out of the root gets its name."""
     outside = estate.base / "outside"
-    for name in ("hard.txt", "large", "sparse", "e/empty"):
+    for name in ("hard.txt", "large", "sparse", os.fsdecode(ODD.removeprefix(b"d/"))):
         (outside / name).parent.mkdir(parents=True, exist_ok=True)
-        (outside / name).write_bytes(b"not of this root: " + name.encode())
+        (outside / name).write_bytes(b"not of this root: " + os.fsencode(name))
     os.symlink("hard.txt", outside / "link")
 
     def do() -> Deed:

@@ -9,7 +9,7 @@ from lifecycle_sync.act.restore import Conflict
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import acts
 from lifecycle_sync.testing.steps import PlainFileOps
-from tests.support.estate import GOING, Estate, Order
+from tests.support.estate import GOING, ODD, Estate, Order
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _mixed(estate: Estate) -> None:
 def _everything(estate: Estate) -> None:
     estate.back_up()
     estate.archive(b"d/large", b"a.txt")
-    estate.delete(b"d/sparse", b"d/e/empty")
+    estate.delete(b"d/sparse", ODD)
 
 
 def _backed_up_in_parts(estate: Estate) -> object:

@@ -16,7 +16,7 @@ from lifecycle_sync.act.fingerprints import fingerprint_of
 from lifecycle_sync.act.keeping import content_place
 from lifecycle_sync.act.reading import differs
 from lifecycle_sync.act.returning import give_room_back, returned
-from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, note, tell
+from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, note, place_told, tell
 from lifecycle_sync.act.staging import Staging, sweep_left_over
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.model.act import ActFile, ActOutcome, RecordChange
@@ -284,8 +284,7 @@ def _version_of(vault: Vault, operation: Operation) -> VersionEvent | None:
 
 def _target(operation: Operation, file: ActFile) -> bytes:
     """Where the file was to go, as its intent says."""
-    to = _details(operation).get("to")
-    return os.fsencode(to) if isinstance(to, str) and to else file.path
+    return place_told(_details(operation)) or file.path
 
 
 def _details(operation: Operation) -> dict[str, object]:

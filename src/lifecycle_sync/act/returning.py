@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 from lifecycle_sync.act.fingerprints import fingerprint_of
 from lifecycle_sync.act.restore import Conflict, Restored, Restorer, Wanted, beside
-from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done, Results, Site, intend, note, tell
+from lifecycle_sync.act.site import (
+    COMPLETED,
+    SKIPPED,
+    Done,
+    Results,
+    Site,
+    intend,
+    note,
+    tell,
+    to_place,
+)
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.model.act import DONE_WORDS, ActFile, ActOutcome, Attributes, RecordChange
 from lifecycle_sync.model.event import StateEvent, VersionEvent
@@ -59,7 +69,7 @@ def bring_back(
         verb,
         [item.file for item in by_file.values()],
         unless_held=False,
-        details=lambda file: {"to": os.fsdecode(by_file[file.file_id].to)},
+        details=lambda file: to_place(by_file[file.file_id].to),
     )
     results = Results(ordered.refused)
     operations = {file.file_id: operation_id for operation_id, file in ordered.files}
@@ -81,7 +91,7 @@ def bring_back(
             keep(operation_id, back.file, item.reason)
             continue
         change = _change(back, item, at_its_place=item.path == back.file.path)
-        details = note(to=os.fsdecode(item.path), version=back.version.number)
+        details = note(**to_place(item.path), version=back.version.number)
         outcome = ActOutcome(operation_id, COMPLETED, details, change)
         results.add(back.file, outcome, "; ".join(item.missed))
         if change is not None:
@@ -139,7 +149,7 @@ def undelete(
         [file for file, _, _ in wanted],
         unless_held=False,
         details=lambda file: {
-            "to": os.fsdecode(places[file.file_id]),
+            **to_place(places[file.file_id]),
             "trash": to_text(by_file[file.file_id][0].batch_id),
         },
     )
@@ -247,7 +257,7 @@ def returned(
         attributes=_attributes(found) if found else None,
         path=path,
     )
-    details = note(to=os.fsdecode(path))
+    details = note(**to_place(path))
     results.add(file._replace(path=path), ActOutcome(operation_id, COMPLETED, details, change))
     site.owed.append(
         StateEvent(

@@ -6,7 +6,9 @@ of another act on this root belongs to a dead process, and recovery may judge it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -176,9 +178,38 @@ def note(**values: object) -> str:
     return _json(values)
 
 
+def to_place(path: bytes) -> dict[str, object]:
+    """Where a file goes, for the details of an act: `to`, and its exact bytes where the text is
+    not they."""
+    try:
+        return {"to": path.decode()}
+    except UnicodeDecodeError:
+        return {
+            "to": path.decode("utf-8", "backslashreplace"),
+            "to_bytes": base64.b64encode(path).decode(),
+        }
+
+
+def place_told(details: Mapping[str, object]) -> bytes | None:
+    """The path that `to_place` told of; None where there is none."""
+    text, odd = details.get("to"), details.get("to_bytes")
+    if isinstance(odd, str):
+        return base64.b64decode(odd)
+    return os.fsencode(text) if isinstance(text, str) and text else None
+
+
 def _json(values: dict[str, object]) -> str:
-    told = {key: value for key, value in values.items() if value not in (None, "")}
+    told = {
+        key: _encodable(value) if isinstance(value, str) else value
+        for key, value in values.items()
+        if value not in (None, "")
+    }
     return msgspec.json.encode(told).decode()
+
+
+def _encodable(text: str) -> str:
+    """A reason may name a file whose name is no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Results:

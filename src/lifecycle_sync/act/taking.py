@@ -31,6 +31,24 @@ _CAUSES = {
 Place = tuple[int, bytes]
 
 
+class MovedLinks:
+    """Files with several names of which one was moved: that gives the file, and with it all of its
+    names, another ctime, which is then no reason to leave the others."""
+
+    def __init__(self) -> None:
+        # By inode: the ctime before the first move, and after the last.
+        self._ctimes: dict[int, tuple[int, int]] = {}
+
+    def note(self, arrived: os.stat_result, print_: Fingerprint) -> None:
+        """A file lies in the trash that was as `print_` says."""
+        if arrived.st_nlink > 1:
+            self._ctimes[arrived.st_ino] = (print_.ctime_ns, arrived.st_ctime_ns)
+
+    def explain(self, found: os.stat_result, print_: Fingerprint) -> bool:
+        """Whether our own moves, and nobody else, made a file's ctime another one."""
+        return self._ctimes.get(found.st_ino) == (print_.ctime_ns, found.st_ctime_ns)
+
+
 class Taking:
     """A batch that is being filled; a context manager, for one thread.
 
@@ -46,6 +64,7 @@ class Taking:
         batch_fd: int,
         *,
         stable_inodes: bool,
+        links: MovedLinks,
         close: Callable[[bool], None],
     ) -> None:
         """Owns `descent` and `batch_fd`. `close(empty)` is called at the end."""
@@ -54,6 +73,7 @@ class Taking:
         self._descent = descent
         self._batch_fd = batch_fd
         self._stable_inodes = stable_inodes
+        self._links = links
         self._close = close
         self._names = {entry.path: _NAMES[n] for n, entry in enumerate(batch.entries)}
         # The folder that was opened last: its neighbours are likely to come next.
@@ -105,7 +125,9 @@ class Taking:
                 or found.st_mode >> 12 != print_.kind
             ):
                 differing = differences(found, print_, inode=self._stable_inodes, ctime=True)
-                if differing:
+                if differing and not (
+                    differing == ["ctime"] and self._links.explain(found, print_)
+                ):
                     return TrashOutcome(False, f"it changed: {', '.join(differing)}")
         except OSError as error:
             return refused(error)
@@ -121,6 +143,7 @@ class Taking:
             and arrived.st_mode == found.st_mode
         ):
             self._empty = False
+            self._links.note(arrived, print_)
             return TAKEN
         return give_back(
             fs,

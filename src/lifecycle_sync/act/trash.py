@@ -14,7 +14,14 @@ from lifecycle_sync.act.batches import Batches, DamagedBatch, path_of
 from lifecycle_sync.act.erase import erase
 from lifecycle_sync.act.fingerprints import fingerprint_of
 from lifecycle_sync.act.sidecar import all_paths_good, check_path, folders_of
-from lifecycle_sync.act.taking import Taking, differences, give_back, refused, sync_names
+from lifecycle_sync.act.taking import (
+    MovedLinks,
+    Taking,
+    differences,
+    give_back,
+    refused,
+    sync_names,
+)
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.fileops import FileOps
@@ -41,9 +48,9 @@ class Trash:
     """The trash of one root, for one thread; a context manager.
 
     `stable_inodes` is False where a file gets another inode number at every mount: then it is not
-    compared. The caller holds the lock that keeps others from acting on the root. What is said of
-    one file is a `TrashOutcome`; only what concerns the trash as a whole is raised, as
-    `TrashError`, `StorageFullError` or `OSError`.
+    compared. `links` is what an order has moved before. The caller holds the lock that keeps others
+    from acting on the root. What is said of one file is a `TrashOutcome`; only what concerns the
+    trash as a whole is raised, as `TrashError`, `StorageFullError` or `OSError`.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Trash:
         repository_id: bytes,
         registry_id: bytes,
         stable_inodes: bool = True,
+        links: MovedLinks | None = None,
     ) -> None:
         """Raises `OfflineError` when the root is not there. Makes nothing yet."""
         self._fs = fs
@@ -63,6 +71,7 @@ class Trash:
         self._repository_id = repository_id
         self._registry_id = registry_id
         self._stable_inodes = stable_inodes
+        self._links = links or MovedLinks()
         self._descent = Descent(fs, root)
         self._batches = Batches(fs, self._descent, root)
         # Folders, and batches by their ids, whose names changed since the last `sync`.
@@ -122,6 +131,7 @@ class Trash:
             batch,
             batch_fd,
             stable_inodes=self._stable_inodes,
+            links=self._links,
             close=lambda empty: self._end(batch, empty),
         )
 

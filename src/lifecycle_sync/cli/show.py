@@ -241,7 +241,7 @@ def _detail(key: str, value: object) -> str:
         return f"version {value}"
     if key == "recovered":
         return "settled after an interruption"
-    return "" if key == "trash" else f"{key}: {value}"
+    return "" if key in ("trash", "to_bytes") else f"{key}: {value}"
 
 
 def _details(text: str | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry
 from lifecycle_sync.mounts import filesystem_of, spins
+from lifecycle_sync.report.records import utf8_text
 from lifecycle_sync.service.act_report import NOT_ARCHIVED, Report
 from lifecycle_sync.service.order import Order, Workshop
 from lifecycle_sync.service.progress import NoProgress, Progress
@@ -102,6 +103,7 @@ class Acts:
         breaker: Breaker | None = None,
     ) -> Report:
         """Move files into the archive. What is archived or deleted already is left out."""
+        reason = utf8_text(reason)
 
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
             return removal.archive(site, batch, grace_ns=GRACE_ARCHIVED_NS, reason=reason)
@@ -127,6 +129,7 @@ class Acts:
         cancel: CancelToken | None = None,
     ) -> Report:
         """Say of files that their retention is over. They stay where they are."""
+        reason = utf8_text(reason)
 
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
             return removal.expire(site, batch, reason=reason)
@@ -148,6 +151,7 @@ class Acts:
     ) -> Report:
         """Move files into the trash, for the grace. Of what is archived the record says so: its
         bytes stay in the archive until that is pruned."""
+        reason = utf8_text(reason)
 
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
             away = [file for file in batch if file.state is LifecycleState.ARCHIVED]
@@ -255,6 +259,7 @@ class Acts:
         """Move files that lie at the place of archived ones into the trash: these are archived
         again, as the archive has them. What it does not have stays."""
         vault = self.vaults.get(VaultKind.ARCHIVE, create=False)
+        reason = utf8_text(reason)
 
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
             kept = [(file, next(vault.versions_of(file.file_id), None)) for file in batch]

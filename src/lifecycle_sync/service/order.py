@@ -12,6 +12,7 @@ from lifecycle_sync.act.ahead import Ahead
 from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.directories import Directories
 from lifecycle_sync.act.site import Site, Told, tell
+from lifecycle_sync.act.taking import MovedLinks
 from lifecycle_sync.act.trash import Trash
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock, to_iso
@@ -65,7 +66,7 @@ class Workshop:
         self.fs = fs
         self.clock = clock
 
-    def trash_of(self, repository: Repository) -> Trash:
+    def trash_of(self, repository: Repository, links: MovedLinks | None = None) -> Trash:
         """The trash of a root; the caller closes it. Raises `OfflineError`."""
         return Trash(
             self.fs,
@@ -74,6 +75,7 @@ class Workshop:
             repository_id=repository.repository_id,
             registry_id=self.registry.registry_id,
             stable_inodes=repository.identity.stable_inodes,
+            links=links,
         )
 
     def check_pause(self, repository: Repository, verb: str) -> None:
@@ -147,6 +149,7 @@ class Order:
         self._owed: list[Event] = []
         self._ahead: Ahead | None = None
         self._known: dict[bytes, Directories] = {}
+        self._links = MovedLinks()
 
     def read_ahead(self) -> None:
         """From now on files are read in another process while this one keeps them: for orders of
@@ -209,7 +212,7 @@ class Order:
             repository = workshop.check_root(self._repository, act.verb)
             workshop.check_pause(repository, act.verb)
             workshop.vaults.take_up()
-            with workshop.trash_of(repository) as trash:
+            with workshop.trash_of(repository, self._links) as trash:
                 site = Site(
                     repository=repository,
                     act=act,

@@ -20,11 +20,12 @@ from lifecycle_sync.model.event import (
     PolicyEvent,
     RepositoryEvent,
 )
-from lifecycle_sync.model.hold import Confirmation, Hold, Switch
+from lifecycle_sync.model.hold import Confirmation, Hold, Switch, normal
 from lifecycle_sync.model.ids import IdSource
 from lifecycle_sync.model.policy import LifecyclePolicy, faults_of
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.report.records import utf8_text
 from lifecycle_sync.service.vaults import Vaults
 from lifecycle_sync.vault.vault import VaultKind
 
@@ -139,7 +140,15 @@ class Statements:
                 operation="hold",
                 remedy="give a time that is yet to come, or none",
             )
-        hold = Hold(self._ids.one(), file_id, query, reason, owner or who(), now_ns, ends_ns)
+        hold = Hold(
+            self._ids.one(),
+            file_id,
+            None if query is None else normal(query),
+            utf8_text(reason),
+            utf8_text(owner or who()),
+            now_ns,
+            ends_ns,
+        )
         self._registry.add_hold(hold)
         self._tell_hold(hold)
         return hold
@@ -164,7 +173,7 @@ class Statements:
 
     def pause(self, reason: str = "", owner: str | None = None) -> Switch:
         """Stop what takes files away, in every process, from the next batch on."""
-        switch = Switch(PAUSE, reason, owner or who(), self._clock.now_ns())
+        switch = Switch(PAUSE, utf8_text(reason), utf8_text(owner or who()), self._clock.now_ns())
         self._registry.set_switch(switch)
         return switch
 
