@@ -203,6 +203,12 @@ class VaultForeignError(VaultError):
     code = "vault_foreign"
 
 
+class VaultReadOnlyError(VaultError):
+    """The vault may be read but not written to."""
+
+    code = "vault_read_only"
+
+
 class VaultNewerError(VaultError):
     """The vault was written by a newer version of this program."""
 

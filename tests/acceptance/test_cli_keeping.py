@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lifecycle_sync.fileops import FileOps
 from tests.support.command import Done, lifecycle
 
 SECOND = b"a second content"
@@ -438,6 +440,33 @@ def test_a_flipped_bit_is_found_named_and_healed_from_the_file(kept):
     lost.unlink()
     assert lifecycle("restore", lost).code == 0
     assert lost.read_bytes() == content
+
+
+def test_a_vault_that_may_only_be_read_gives_back_what_it_keeps(kept, work, monkeypatch):
+    real = FileOps.create
+
+    def create(self: FileOps, name: Any, dir_fd: int | None = None, mode: int = 0o600) -> int:
+        place = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        if place.startswith(os.fspath(vault().resolve())):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(self, name, dir_fd, mode)
+
+    monkeypatch.setattr(FileOps, "create", create)
+    notes = (kept / "notes.txt").read_bytes()
+    (kept / "notes.txt").unlink()
+    refused = lifecycle("restore", kept / "notes.txt")
+    assert (refused.code, "restore --to DIR" in refused.err) == (1, True)
+    assert lifecycle("restore", kept, "--to", work / "rescue").code == 0
+    assert (work / "rescue/files/notes.txt").read_bytes() == notes
+    assert lifecycle("verify", "--all-bytes").code == 0
+
+
+def test_a_vault_that_was_there_and_is_gone_is_damage(kept):
+    vault().rename(vault().parent / "unmounted")
+    done = lifecycle("verify")
+    assert (done.code, "mount its disk" in done.out) == (1, True)
+    vault().mkdir()
+    assert lifecycle("verify").code == 1
 
 
 def test_a_vault_that_cannot_be_opened_is_damage(kept):

@@ -18,6 +18,7 @@ from lifecycle_sync.errors import (
     VaultForeignError,
     VaultMissingError,
     VaultNewerError,
+    VaultReadOnlyError,
 )
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.testing.fileops import Fault, FaultyFileOps, RecordingFileOps, fail
@@ -220,7 +221,7 @@ def test_a_read_only_filesystem_says_so_at_once(house):
     with house.open():
         pass
     house.fs = FaultyFileOps(FileOps(), Fault(fail(errno.EROFS), "create", lasting=True))
-    assert "cannot be written" in refused(house)
+    assert "cannot be written" in refused(house, VaultReadOnlyError)
     with house.open(read_only=True):
         pass
 

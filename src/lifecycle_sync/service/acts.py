@@ -321,7 +321,7 @@ class Acts:
                 subject=target,
                 remedy="use --conflict keep-both, or an empty folder",
             )
-        vault = self.vaults.get(VaultKind.BACKUP, create=False)
+        vault = self.vaults.get(VaultKind.BACKUP, create=False, to_read=True)
         self._fs.make_directories(target)
         progress.begin("restore", target, None, None)
         try:

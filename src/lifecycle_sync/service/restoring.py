@@ -70,8 +70,9 @@ def restore(engine: Engine, order: RestoreOrder, how: How) -> list[RootOutcome]:
         if how.dry_run:
             vault = held.enter_context(engine.vaults.look_into(VaultKind.BACKUP))
         else:
-            vault = engine.vaults.get(VaultKind.BACKUP, create=False)
-            engine.vaults.take_up()
+            elsewhere = order.to is not None
+            vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=elsewhere)
+            engine.vaults.take_up(to_read=elsewhere)
         return _restore(engine, vault, order, targets, how)
 
 

@@ -11,7 +11,14 @@ import threading
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.config import Settings
-from lifecycle_sync.errors import UsageError, VaultForeignError, VaultMissingError
+from lifecycle_sync.errors import (
+    StorageFullError,
+    UsageError,
+    VaultForeignError,
+    VaultMissingError,
+    VaultNewerError,
+    VaultReadOnlyError,
+)
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import Event, RepositoryEvent
 from lifecycle_sync.model.ids import to_text
@@ -33,6 +40,7 @@ class Vaults:
         self._fs = fs
         self._clock = clock
         self._open: dict[VaultKind, Vault] = {}
+        self._set_aside: list[Vault] = []
         self._mutex = threading.RLock()
         # What each vault was last told of a root, so that it is told once.
         self._told: dict[tuple[bytes, bytes], tuple[object, ...]] = {}
@@ -44,39 +52,39 @@ class Vaults:
         )
         return os.fspath(place)
 
-    def get(self, kind: VaultKind, *, create: bool = True) -> Vault:
-        """A vault, made where there is none yet and `create` is set. Raises `VaultError`, and with
-        `create`, which is asked before it is written to, `UsageError` for a place among what it is
-        to keep."""
+    def get(self, kind: VaultKind, *, create: bool = True, to_read: bool = False) -> Vault:
+        """A vault, made where there is none yet and `create` is set. With `to_read` it may be one
+        that cannot be written to. Raises `VaultError`, and with `create`, which is asked before it
+        is written to, `UsageError` for a place among what it is to keep."""
         with self._mutex:
             if create:
                 self.check_place(kind)
             vault = self._open.get(kind)
+            if vault is not None and vault.read_only and not to_read:
+                # Perhaps it can be written to by now. Others may still read this one.
+                self._set_aside.append(vault)
+                vault = None
             if vault is None:
                 try:
                     self._fs.make_directories(self._folder)
                 except OSError as error:
                     raise storage_error(error, "make index of vault", self._folder) from error
-                vault = self._open_known(kind, create=create)
+                vault = self._open_known(kind, create=create, to_read=to_read)
                 self._open[kind] = vault
                 self._take_up(vault)
             return vault
 
-    def _open_known(self, kind: VaultKind, *, create: bool) -> Vault:
+    def _open_known(self, kind: VaultKind, *, create: bool, to_read: bool) -> Vault:
         """The vault that the registry has used before; where there was none, whichever is there, or
         a new one. An empty mount point is not taken for a vault whose disk is not mounted."""
         known = self._registry.store(kind.value)
         try:
-            vault = Vault.open(
-                self.path(kind),
-                kind,
-                index_path=os.path.join(self._folder, f"{kind.value}.db"),
-                fs=self._fs,
-                clock=self._clock,
-                create=create and known is None,
-                store_id=known,
-                writer=to_text(self._registry.registry_id),
-            )
+            try:
+                vault = self._opened(kind, create=create and known is None, store_id=known)
+            except (VaultReadOnlyError, VaultNewerError, StorageFullError):
+                if not to_read:
+                    raise
+                vault = self._opened(kind, read_only=True, store_id=known)
         except (VaultMissingError, VaultForeignError) as error:
             if known is not None:
                 error.remedy = (
@@ -84,11 +92,31 @@ class Vaults:
                     f" from now on: `lifecycle {kind.value} --new-vault`"
                 )
             raise
-        if known is None:
+        if known is None and not vault.read_only:
             self._registry.set_store(kind.value, vault.store_id)
             if kind is VaultKind.BACKUP and create and not vault.manifests():
                 self._tell_all(vault)
         return vault
+
+    def _opened(
+        self,
+        kind: VaultKind,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        store_id: bytes | None = None,
+    ) -> Vault:
+        return Vault.open(
+            self.path(kind),
+            kind,
+            index_path=os.path.join(self._folder, f"{kind.value}.db"),
+            fs=self._fs,
+            clock=self._clock,
+            create=create,
+            read_only=read_only,
+            store_id=store_id,
+            writer=to_text(self._registry.registry_id),
+        )
 
     def _tell_all(self, vault: Vault) -> None:
         """What people have said before there was a vault: policies, choices, holds."""
@@ -110,14 +138,7 @@ class Vaults:
     def look_into(self, kind: VaultKind) -> Vault:
         """A vault to be read, for who changes nothing: the registry takes nothing up. The caller
         closes it. Raises `VaultError`."""
-        return Vault.open(
-            self.path(kind),
-            kind,
-            index_path=os.path.join(self._folder, f"{kind.value}.db"),
-            fs=self._fs,
-            clock=self._clock,
-            read_only=True,
-        )
+        return self._opened(kind, read_only=True)
 
     def check_places(self) -> None:
         """`check_place` of both, before an order: the vault is told of every act."""
@@ -139,12 +160,12 @@ class Vaults:
                         " best on another disk",
                     )
 
-    def existing(self) -> list[Vault]:
+    def existing(self, *, to_read: bool = False) -> list[Vault]:
         """Those that there are, opened. A place without a vault is passed over."""
         found = []
         for kind in VaultKind:
             try:
-                found.append(self.get(kind, create=False))
+                found.append(self.get(kind, create=False, to_read=to_read))
             except VaultMissingError:
                 # None yet, or one whose making was cut off: it holds nothing.
                 continue
@@ -158,9 +179,9 @@ class Vaults:
         except OSError:
             return False
 
-    def take_up(self) -> None:
+    def take_up(self, *, to_read: bool = False) -> None:
         """Take up what others have told the vaults since. Raises `VaultError`."""
-        for vault in self.existing():
+        for vault in self.existing(to_read=to_read):
             vault.refresh()
             self._take_up(vault)
 
@@ -203,8 +224,9 @@ class Vaults:
 
     def close(self) -> None:
         with self._mutex:
-            for vault in self._open.values():
+            for vault in (*self._open.values(), *self._set_aside):
                 vault.close()
+            self._set_aside.clear()
             self._open.clear()
 
 

@@ -62,7 +62,7 @@ def verify_vaults(
     outcomes = []
     for kind in VaultKind:
         path = engine.vaults.path(kind)
-        if not engine.vaults.is_there(kind):
+        if not engine.vaults.is_there(kind) and engine.registry.store(kind.value) is None:
             outcomes.append(VaultOutcome(kind.value, path))
             continue
         try:
@@ -77,7 +77,7 @@ def verify_vaults(
 def _verify(
     engine: Engine, kind: VaultKind, all_bytes: bool, progress: Progress, cancel: CancelToken
 ) -> VaultOutcome:
-    vault = engine.vaults.get(kind, create=False)
+    vault = engine.vaults.get(kind, create=False, to_read=True)
     seen = [0, 0]
 
     def on_progress(files: int, size: int) -> None:

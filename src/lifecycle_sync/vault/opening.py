@@ -13,10 +13,10 @@ from lifecycle_sync.errors import (
     StorageMissingError,
     StorageReadOnlyError,
     VaultCorruptError,
-    VaultError,
     VaultForeignError,
     VaultMissingError,
     VaultNewerError,
+    VaultReadOnlyError,
 )
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.storage.local import LocalStorage, close_quietly, storage_error
@@ -103,11 +103,11 @@ def _sync_parents(path: str, fs: FileOps) -> None:
 
 def _at_opening(error: LifecycleError) -> LifecycleError:
     if isinstance(error, StorageReadOnlyError):
-        return VaultError(
+        return VaultReadOnlyError(
             f"cannot be written to ({error.cause})",
             operation=_OPERATION,
             subject=error.subject,
-            remedy=error.remedy,
+            remedy=f"{error.remedy}; `restore --to DIR` and `verify` only read it",
         )
     return error
 
