@@ -72,6 +72,46 @@ def test_every_batch_is_looked_at_though_the_first_must_stay(base: Path):
         assert _in_trash(base) == [first]
 
 
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _flip])
+def test_an_archived_file_stays_in_the_trash_when_the_archive_has_no_whole_copy(base: Path, harm):
+    (base / "root" / "a").write_bytes(os.urandom(1_200_000))
+    with _engine(base) as engine:
+        repository = engine.add_root(base / "root").repository
+        engine.sync()
+        engine.acts.archive(repository, _files(engine))
+        lost = 0
+        for path in (base / "archive" / "objects").rglob("*.zst"):
+            harm(path)
+            lost += 1
+        assert lost
+        report = engine.acts.purge(repository, now_ns=engine.now_ns() + _LATER)
+        assert (report.completed, report.skipped) == (2, 1)
+        assert "the archive has no whole copy of it" in report.done[0].reason
+        assert [path.stat().st_size for path in _in_trash(base)] == [1_200_000]
+
+
+def test_archived_files_stay_in_the_trash_while_the_archive_is_not_mounted(base: Path):
+    (base / "root" / "link").symlink_to("a")
+    with _engine(base) as engine:
+        repository = engine.add_root(base / "root").repository
+        engine.sync()
+        engine.acts.archive(repository, _files(engine))
+    (base / "archive").rename(base / "unplugged")
+    with _engine(base) as engine:
+        report = engine.acts.purge(repository, now_ns=engine.now_ns() + _LATER)
+        assert (report.completed, report.skipped) == (0, 4)
+        assert "the archive cannot be read" in report.done[0].reason
+        (base / "unplugged").rename(base / "archive")
+        assert engine.acts.purge(repository, now_ns=engine.now_ns() + _LATER).completed == 4
+
+
 def test_erased_files_are_overwritten_and_synced_before_they_are_unlinked(base: Path):
     fs = RecordingFileOps(FileOps())
     with _engine(base, fs) as engine:

@@ -2,16 +2,15 @@
 
 Archive: intent -> copy, read back and hashed -> manifest -> compared once more, renamed into the
 trash -> durable -> manifest of the states -> outcome. Delete is the same without the copy. The last
-unlink is `purge`, after the grace, and only of what is still what was taken.
+unlink is in `purging`, after the grace.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 from lifecycle_sync.act.breaker import BROKEN
 from lifecycle_sync.act.keeping import (
@@ -22,20 +21,17 @@ from lifecycle_sync.act.keeping import (
     location,
     version_row,
 )
-from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, intend, note, tell
+from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, intend, note
 from lifecycle_sync.errors import LifecycleError
-from lifecycle_sync.model.act import PURGED, ActFile, ActOutcome, RecordChange
+from lifecycle_sync.model.act import ActFile, ActOutcome, RecordChange
 from lifecycle_sync.model.event import StateEvent, VersionEvent
-from lifecycle_sync.model.file import Kind, LifecycleState
+from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.observation import Fingerprint
-from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry, TrashReason
-from lifecycle_sync.vault.frames import new_hasher
+from lifecycle_sync.model.trash import BATCH_MAX, TrashEntry, TrashReason
 from lifecycle_sync.vault.vault import Vault
 
 _log = logging.getLogger(__name__)
-# Files whose copies are read before the first of them goes.
-_EARLY = 20
 _DELETED, _ARCHIVED = LifecycleState.DELETED, LifecycleState.ARCHIVED
 
 
@@ -285,120 +281,3 @@ def _take(
                 results.skip(operation_id, file, outcome.reason)
         batch.sync()
     return taken
-
-
-def purge(
-    site: Site, batch_id: bytes, *, erase_limits: tuple[str, ...] | None = None
-) -> list[Done]:
-    """Unlink what lies in a batch of the trash past its grace and is still what was taken; what is
-    not stays, and is told. With `erase_limits` files are overwritten before."""
-    batch = site.trash.batch(batch_id)
-    if batch is None:
-        return []
-    entries = site.trash.left(batch)
-    done = _purge_batch(site, batch, entries, erase_limits)
-    site.trash.tidy(batch)
-    return done
-
-
-def purge_early(
-    site: Site,
-    batch_id: bytes,
-    *,
-    copy: Callable[[TrashEntry], str],
-    enough: Callable[[], bool],
-    reason: str,
-) -> list[Done]:
-    """Unlink what lies in a batch before its grace ends, because room is needed: only that of which
-    `copy` finds a copy that it has just read (it says where; empty where there is none), and that
-    has the content it was taken for; until `enough`."""
-    batch = site.trash.batch(batch_id)
-    done: list[Done] = []
-    if batch is None:
-        return done
-    entries = site.trash.left(batch)
-    for start in range(0, len(entries), _EARLY):
-        if site.cancel.cancelled or enough():
-            break
-        copies = {entry: copy(entry) for entry in entries[start : start + _EARLY]}
-        early = _Early({entry: where for entry, where in copies.items() if where}, reason, enough)
-        done += _purge_batch(site, batch, list(early.copies), None, early)
-    site.trash.tidy(batch)
-    return done
-
-
-class _Early(NamedTuple):
-    """What goes before its grace ends: where its copies lie, why, and whether it is enough."""
-
-    copies: dict[TrashEntry, str]
-    reason: str
-    enough: Callable[[], bool]
-
-
-def _purge_batch(
-    site: Site,
-    batch: TrashBatch,
-    entries: Sequence[TrashEntry],
-    erase_limits: tuple[str, ...] | None,
-    early: _Early | None = None,
-) -> list[Done]:
-    known = site.registry.act_files([entry.file_id for entry in entries])
-    by_file: dict[bytes, TrashEntry] = {}
-    for entry in entries:
-        if entry.file_id in known:
-            by_file.setdefault(entry.file_id, entry)
-    files = [known[file_id] for file_id in by_file]
-    ordered = intend(site, "purge", files, unless_held=True)
-    results = Results(ordered.refused)
-    archived = batch.reason is TrashReason.ARCHIVE
-    check = content_check(site) if archived or early is not None else None
-    for operation_id, file in ordered.files:
-        entry = by_file[file.file_id]
-        if early is not None and early.enough():
-            results.skip(operation_id, file, "there is room enough again")
-            continue
-        outcome = site.trash.purge(batch, entry, check=check, erase_limits=erase_limits)
-        site.told.advance(1, entry.fingerprint.size)
-        at = file._replace(path=entry.path, size=entry.fingerprint.size)
-        if outcome.ok:
-            details = note(
-                trash=to_text(batch.batch_id),
-                freed=outcome.freed,
-                erased=erase_limits is not None,
-                reason=early.reason if early else "",
-                copy=early.copies[entry] if early else "",
-            )
-            results.add(at, ActOutcome(operation_id, COMPLETED, details))
-            state = file.state
-            site.owed.append(
-                StateEvent(
-                    file.file_id,
-                    site.repository_id,
-                    entry.path,
-                    state,
-                    site.now_ns(),
-                    operation_id,
-                    PURGED,
-                )
-            )
-        else:
-            if outcome.alarm:
-                _log.warning("%s stays in the trash: %s", os.fsdecode(entry.path), outcome.reason)
-            results.skip(operation_id, at, outcome.reason)
-    return results.finish(site, tell(site))
-
-
-def content_check(site: Site) -> Callable[[int, TrashEntry], bool]:
-    """Whether an open file has the content that was archived."""
-
-    def check(fd: int, entry: TrashEntry) -> bool:
-        if entry.checksum is None:
-            return entry.fingerprint.kind != Kind.REGULAR
-        hasher = new_hasher(entry.algorithm)
-        position = 0
-        while chunk := site.fs.pread(fd, 1 << 20, position):
-            hasher.update(chunk)
-            position += len(chunk)
-        return hasher.digest() == entry.checksum
-
-    return check

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from lifecycle_sync.act import backup, removal, returning
+from lifecycle_sync.act import backup, purging, removal, returning
 from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.erase import limits_of
 from lifecycle_sync.act.restore import Conflict, Restorer, Wanted, batches
@@ -377,7 +377,7 @@ class Acts:
             limits = self.erase_limits(repository) if erase else None
             for batch_id in due:
                 with order.batch() as site:
-                    report.add(removal.purge(site, batch_id, erase_limits=limits))
+                    report.add(purging.purge(site, batch_id, erase_limits=limits))
                 order.check()
         return report
 
@@ -391,7 +391,7 @@ class Acts:
         cancel: CancelToken | None = None,
     ) -> Report:
         """Unlink what lies in the trash of a root within its grace, the oldest first, until it is
-        `enough`: see `removal.purge_early`."""
+        `enough`: see `purging.purge_early`."""
         report = Report("purge")
         with self._order(repository, report, None, cancel) as order:
             with order.batch() as site:
@@ -401,7 +401,7 @@ class Acts:
                     break
                 with order.batch() as site:
                     report.add(
-                        removal.purge_early(site, batch_id, copy=copy, enough=enough, reason=reason)
+                        purging.purge_early(site, batch_id, copy=copy, enough=enough, reason=reason)
                     )
                 order.check()
         return report

@@ -231,10 +231,10 @@ class Vault:
         place = self.index.place(key)
         if place is None:
             raise NotFoundError(
-                "no manifest tells of this content",
+                "the vault does not have this content, or not any more",
                 operation="read from vault",
                 subject=str(key),
-                remedy="`verify` says whether a manifest is damaged",
+                remedy="`verify` says what is damaged",
             )
         return place
 
