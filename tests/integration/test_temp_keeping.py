@@ -10,6 +10,7 @@ import pytest
 
 from lifecycle_sync import FileCleanupManager
 from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.clock import NS_PER_DAY, SystemClock
 from lifecycle_sync.errors import LifecycleError, UsageError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.temp import JobState, Usage
@@ -17,6 +18,7 @@ from lifecycle_sync.service import guarding
 from lifecycle_sync.service.daemon import TEMP, Daemon
 from lifecycle_sync.service.temp.holds import RegistryHolds
 from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
+from lifecycle_sync.service.temp.keeping import TempKeeping
 from lifecycle_sync.service.temp.monitor import Monitor
 from lifecycle_sync.testing.fileops import FileOpsWrapper
 from tests.support.house import House
@@ -283,3 +285,31 @@ def test_what_cannot_be_done_is_told_and_the_loops_go_on(house, storage, monkeyp
     house.reopen(temp_roots=(storage.base,))
     run = Run(house, lambda: True)
     assert ["is a root or a vault" in str(it) for it in run.troubles] == [True]
+
+
+def test_while_the_clock_is_in_doubt_no_file_counts_as_old(house, storage, monkeypatch):
+    monkeypatch.setenv("TEMP_STORAGE_CLEANUP_ENABLE_STORAGE_MONITORING", "false")
+    storage.put("old")
+    house.reopen(temp_roots=(storage.base,))
+    monkeypatch.setattr(house.engine.decisions, "clock_reason", lambda: "it is a year ahead")
+    run = Run(house, lambda: True)
+    assert storage.left() == {"old"}
+    assert any(it.operation == "clean up temporary files" for it in run.troubles)
+
+
+def test_a_clock_that_is_set_ahead_meanwhile_makes_no_file_old(house, storage, monkeypatch):
+    storage.put("young", hours_old=1)
+    monkeypatch.setenv("TEMP_STORAGE_CLEANUP_MIN_FREE_SPACE_GB", "0")
+    house.reopen(temp_roots=(storage.base,))
+    by_itself = storage.cleanup()
+    keeping = TempKeeping(house.engine, CancelToken())
+    real = SystemClock.now_ns
+    monkeypatch.setattr(SystemClock, "now_ns", lambda self: real(self) + 366 * NS_PER_DAY)
+    monkeypatch.setattr(house.engine.decisions, "clock_reason", lambda: "")
+    by_itself.scheduled()
+    with keeping:
+        keeping.clean()
+    assert storage.left() == {"young"}
+    # The clean-up that only begins then believes it.
+    storage.cleanup().scheduled()
+    assert storage.left() == set()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import Clock
-from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.clock import Clock, SteadyClock
+from lifecycle_sync.errors import GuardError, LifecycleError
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.temp.core import TempCleanup
@@ -34,13 +34,16 @@ class TempKeeping:
     """
 
     def __init__(self, engine: Engine, cancel: CancelToken) -> None:
-        settings, registry, clock = engine.settings, engine.registry, engine.clock
+        settings, registry = engine.settings, engine.registry
+        # A clock that is set ahead while this runs makes no file old.
+        clock = SteadyClock(engine.clock)
+        self._doubt = engine.decisions.clock_reason
         self._cancel = cancel
         self._monitors: list[Monitor] = []
         self._open = ExitStack()
         try:
             jobs = self._jobs(settings.temp_jobs, registry, clock) if settings.temp_roots else None
-            held = RegistryHolds(registry, clock)
+            held = RegistryHolds(registry, engine.clock)
             self._cleanups = [
                 TempCleanup(
                     TempStorageCleanupSettings(temp_storage_path=folder),
@@ -81,7 +84,14 @@ class TempKeeping:
 
     def clean(self) -> None:
         """The scheduled clean-up of each folder. Raises `LifecycleError` where something could not
-        be done, after all that could be."""
+        be done, after all that could be, and `GuardError` while the clock is in doubt."""
+        if doubt := self._doubt():
+            raise GuardError(
+                f"{doubt}: no file counts as old",
+                guard="clock",
+                operation="clean up temporary files",
+                remedy="check the date; if it is right, `lifecycle confirm --guard clock`",
+            )
         errors: list[str] = []
         for cleanup in self._cleanups:
             if not self._cancel.cancelled:
