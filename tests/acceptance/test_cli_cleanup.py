@@ -254,3 +254,37 @@ def test_what_is_held_by_the_command_stays_in_an_emergency_too(storage, tmp_path
     assert lifecycle("release", held, *database).code == 0
     lifecycle("cleanup", "orphans", "--folder", storage.base, *database)
     assert not held.exists()
+
+
+def test_a_script_declares_its_files_by_the_command(storage, tmp_path):
+    database = ("--database", tmp_path / "registry.db")
+    (tmp_path / "root").mkdir()
+    lifecycle("add", tmp_path / "root", *database)
+    dump = storage.put("dump.sql")
+    asked = ("--folder", storage.base, "--jobs", "registry", *database)
+    early = lifecycle("temp", "declare", "7", dump, *database)
+    assert early.code == 2
+    assert "a job is started before it has files" in early.err
+    assert lifecycle("temp", "beat", "7", *database).code == 1
+    for words in (("start", "7"), ("declare", "7", dump), ("beat", "7")):
+        assert lifecycle("temp", *words, *database).code == 0
+    lifecycle("cleanup", "scheduled", *asked)
+    assert dump.exists()
+    assert lifecycle("temp", "end", "7", "--failed", *database).code == 0
+    assert lifecycle("cleanup", "temp", "--job", "7", *asked, "--json").document["removed"] == 1
+    assert not dump.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("status", "7"), "takes neither JOB nor FILE"),
+        (("start",), "takes a JOB"),
+        (("declare", "7"), "takes a JOB and at least one FILE"),
+        (("beat", "7", "file"), "takes a JOB"),
+    ],
+)
+def test_bad_words_about_jobs(words, message):
+    done = lifecycle("temp", *words)
+    assert done.code == 2
+    assert message in done.err

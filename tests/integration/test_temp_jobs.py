@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from lifecycle_sync.clock import FixedClock, from_datetime
+from lifecycle_sync.errors import NotFoundError
 from lifecycle_sync.model.temp import Job, JobState
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service.temp.cleanup import TempStorageCleanupService, job_source
@@ -20,7 +21,7 @@ from lifecycle_sync.service.temp.jobs_celery import CeleryJobs
 from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
 from lifecycle_sync.service.temp.jobs_sql import SqlJobs
 from tests.conftest import START_NS
-from tests.support.temp_jobs import HOUR, Storage
+from tests.support.temp_jobs import HOUR, Place, Storage
 
 METADATA = sa.MetaData()
 CRAWL_JOBS = sa.Table(
@@ -226,3 +227,84 @@ def test_jobs_that_are_kept_in_a_registry(tmp_path):
     assert jobs.forget(days=30) == 2
     assert jobs.look(["2"])["2"].state is JobState.ABSENT
     registry.close()
+
+
+# -- files that are a job's by declaration -----------------------------------------------------
+
+
+@pytest.fixture
+def declaring(tmp_path):
+    registry = SqliteRegistry.open(tmp_path / "registry.db")
+    jobs = RegistryJobs(registry)
+    jobs.start(1)
+    jobs.start(2)
+    yield Storage(tmp_path / "temp"), jobs
+    registry.close()
+
+
+def cleaned(storage, jobs) -> None:
+    cleanup = storage.cleanup(jobs=jobs, provider=Place(storage.base, 1))
+    cleanup.orphaned()
+    cleanup.scheduled()
+    cleanup.emergency()
+    cleanup.after_crash()
+    cleanup.after_crash(1)
+
+
+def test_a_declared_file_lives_as_long_as_its_job_and_goes_with_it(declaring):
+    storage, jobs = declaring
+    mine = [storage.put(name) for name in ("a.bin", "folder/b.bin")]
+    later, other = storage.base / "later.bin", storage.put("other.bin")
+    jobs.declare(1, [*mine, later])
+    jobs.declare(2, [other])
+    storage.put("later.bin")
+    storage.put("nobodys.bin")
+    cleaned(storage, jobs)
+    assert storage.left() == {"a.bin", "folder/b.bin", "later.bin", "other.bin"}
+    jobs.end(1, failed=True)
+    cleanup = storage.cleanup(jobs=jobs)
+    assert cleanup.after_crash()["files_deleted"] == 0, "it failed just now"
+    assert cleanup.after_crash(1)["files_deleted"] == 3
+    assert storage.left() == {"other.bin"}
+
+
+def test_a_file_that_took_the_place_of_a_declared_one_is_the_jobs_only_while_that_lives(declaring):
+    storage, jobs = declaring
+    path = storage.put("a.bin")
+    jobs.declare(1, [path])
+    storage.put("new").rename(path)
+    cleaned(storage, jobs)
+    assert path.exists(), "it may have been saved anew by the job"
+    jobs.end(1, failed=True)
+    storage.cleanup(jobs=jobs).after_crash(1)
+    assert path.exists(), "that job has never spoken of it"
+    storage.cleanup(jobs=jobs).orphaned()
+    assert not path.exists(), "it is old, and nobody's"
+
+
+def test_a_chunks_declared_files_go_when_it_is_complete(declaring):
+    storage, jobs = declaring
+    for name in ("a.bin", "b.bin", "folder/c.bin"):
+        jobs.declare(1, [storage.put(name)], chunk_id="x")
+    jobs.declare(1, [storage.put("d.bin")], chunk_id="y")
+    done = storage.cleanup(jobs=jobs).after_chunk(1, "x", ["a.bin", "folder/c.bin", "d.bin"])
+    assert done["files_deleted"] == 2
+    assert storage.left() == {"b.bin", "d.bin"}
+
+
+def test_declarations_that_cannot_be_read_let_nothing_go(declaring, monkeypatch):
+    storage, jobs = declaring
+    storage.put("a.bin")
+
+    def down(_paths):
+        raise ConnectionError("the database is down")
+
+    monkeypatch.setattr(jobs, "declared", down)
+    cleaned(storage, jobs)
+    assert storage.left() == {"a.bin"}
+
+
+def test_only_a_job_that_was_started_has_files(declaring):
+    storage, jobs = declaring
+    with pytest.raises(NotFoundError, match="a job is started before"):
+        jobs.declare(3, [storage.put("a.bin")])

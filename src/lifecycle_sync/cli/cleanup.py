@@ -197,14 +197,31 @@ def _show(session: Session, outcome: Any) -> None:
         session.warn(f"finished with {count_text(len(outcome.errors), 'error')}")
 
 
+_TEMP_NOTES = """\b
+  status            how full the storage is, what lies there, and whose it is
+  start JOB         a job begins; before it makes its first file
+  declare JOB FILE  these files are its own, whatever their names are
+  beat JOB          it is still at work
+  end JOB           it has ended, well or (--failed) not
+
+The jobs are those of the registry, for what has no table of its own: a script, say. Clean-ups ask
+for them with --jobs registry."""
+
+
 @command(
     "temp",
+    notes=_TEMP_NOTES,
     examples="""
         lifecycle temp status
         lifecycle temp status --folder temp --jobs registry --json
+        lifecycle temp declare nightly-7 temp/dump.sql
     """,
 )
-@click.argument("what", type=click.Choice(["status"]))
+@click.argument("what", type=click.Choice(["status", "start", "declare", "beat", "end"]))
+@click.argument("job", required=False)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+@click.option("--chunk", metavar="ID", help="With declare: the files are of this chunk of the job.")
+@click.option("--failed", is_flag=True, help="With end: it did not end well.")
 @click.option("--folder", type=click.Path(), metavar="DIR", help="The folder of temporary files.")
 @click.option(
     "--jobs",
@@ -212,8 +229,63 @@ def _show(session: Session, outcome: Any) -> None:
     envvar="LIFECYCLE_JOBS_URL",
     help="Who says which jobs are alive: a database with the table crawl_jobs, or `registry`.",
 )
-def temp(session: Session, what: str, folder: str | None, jobs: str | None) -> None:
-    """Show how full the temporary storage is, what lies there, and whose it is."""
+def temp(
+    session: Session,
+    what: str,
+    *,
+    job: str | None,
+    files: tuple[str, ...],
+    chunk: str | None,
+    failed: bool,
+    folder: str | None,
+    jobs: str | None,
+) -> int:
+    """Show where the temporary storage stands, or say which files belong to a job that lives."""
+    if (job is None) != (what == "status") or bool(files) != (what == "declare"):
+        raise UsageError(
+            f"`temp {what}` takes {_TAKES.get(what, 'a JOB')}",
+            operation="temp",
+            remedy="lifecycle temp --help shows each",
+        )
+    if job is not None:
+        return _tell_of_job(session, what, job, files, chunk=chunk, failed=failed)
+    _show_status(session, folder, jobs)
+    return 0
+
+
+_TAKES = {"status": "neither JOB nor FILE", "declare": "a JOB and at least one FILE"}
+
+
+def _tell_of_job(
+    session: Session,
+    what: str,
+    job: str,
+    files: tuple[str, ...],
+    *,
+    chunk: str | None,
+    failed: bool,
+) -> int:
+    from lifecycle_sync.service.temp.jobs_registry import RegistryJobs
+
+    with session.engine() as engine:
+        jobs = RegistryJobs(engine.registry)
+        known = True
+        if what == "start":
+            jobs.start(job)
+        elif what == "declare":
+            jobs.declare(job, files, chunk_id=chunk)
+        elif what == "beat":
+            known = jobs.beat(job)
+        else:
+            jobs.end(job, failed=failed)
+    if session.as_json:
+        write_json({"job": job, "what": what, "known": known, "files": len(files)})
+    if not known:
+        session.warn(f"job {job} was never started, or has ended: lifecycle temp start {job}")
+    return 0 if known else 1
+
+
+def _show_status(session: Session, folder: str | None, jobs: str | None) -> None:
     from lifecycle_sync.service.temp.status import temp_status
 
     with _registry(session, jobs) as known:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from lifecycle_sync.model.temp import UNKNOWN_JOB, Job, JobState, Reference, TempFile
+from lifecycle_sync.model.temp import UNKNOWN_JOB, DeclaredFile, Job, JobState, Reference, TempFile
 
 _HOUR_NS = 3_600_000_000_000
 
@@ -57,7 +57,7 @@ def orphan(
         return OrphanVerdict(None, "the database refers to it")
     if reference is Reference.UNKNOWN:
         return OrphanVerdict(None, "the database did not say whether it refers to it")
-    job = None if file.job_id is None else owner(file, jobs)
+    job = owner(file, jobs)
     if job is not None and job.may_be_live:
         return OrphanVerdict(None, live_reason(file, job))
     age_ns = now_ns - file.mtime_ns
@@ -76,19 +76,33 @@ def orphan(
     return OrphanVerdict(OrphanRule.NO_ACTIVE_JOB, f"job {file.job_id} is finished")
 
 
-def owner(file: TempFile, jobs: dict[str, Job]) -> Job:
-    """The job of a file: the one it is named for, but a live one that it may be named for first."""
+def owner(file: TempFile, jobs: dict[str, Job]) -> Job | None:
+    """The job of a file: the one it is named for, but a live one that may be its owner first. None
+    for a file that is nobody's for certain."""
     for other in file.perhaps:
         if jobs.get(other, UNKNOWN_JOB).state is JobState.LIVE:
             return jobs[other]
-    return jobs.get(file.job_id or "", UNKNOWN_JOB)
+    if file.job_id is not None:
+        return jobs.get(file.job_id, UNKNOWN_JOB)
+    if any(jobs.get(other, UNKNOWN_JOB).may_be_live for other in file.perhaps):
+        return UNKNOWN_JOB
+    return None
 
 
 def live_reason(file: TempFile, job: Job) -> str:
     """Why a file of a job that may be live stays."""
+    job_id = file.job_id or " or ".join(file.perhaps)
     if job.state is JobState.LIVE:
-        return f"job {file.job_id} is live"
-    return f"of job {file.job_id} nothing is known, so it counts as live"
+        return f"job {job_id} is live"
+    return f"of job {job_id} nothing is known, so it counts as live"
+
+
+def declared(file: TempFile, known: DeclaredFile) -> TempFile:
+    """A file as a job has declared it: that job's, if it is the very file that it spoke of. Another
+    one at its path may be that job's while that may live, and is nobody's after."""
+    if (file.device, file.inode) == (known.device, known.inode):
+        return file._replace(job_id=known.job_id, chunk_id=known.chunk_id, perhaps=())
+    return file._replace(perhaps=(*file.perhaps, known.job_id))
 
 
 def after_crash(
@@ -101,6 +115,8 @@ def after_crash(
     file was last modified).
     """
     job = owner(file, jobs)
+    if job is None:
+        return OrphanVerdict(None, "it is no job's")
     if job.may_be_live:
         return OrphanVerdict(None, live_reason(file, job))
     if named:

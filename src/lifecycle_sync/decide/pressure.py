@@ -81,9 +81,9 @@ def tier_of(
         return Tier.ORPHAN, verdict.reason
     if reference in (Reference.YES, Reference.UNKNOWN):
         return None, verdict.reason
-    if file.job_id is None:
-        return Tier.OLDEST, "it is a temporary file that is nobody's"
     job = owner(file, jobs)
+    if job is None:
+        return Tier.OLDEST, "it is a temporary file that is nobody's"
     if job.may_be_live:
         return None, live_reason(file, job)
     if job.state is JobState.FAILED:

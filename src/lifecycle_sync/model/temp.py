@@ -38,6 +38,17 @@ class JobNote(NamedTuple):
     heartbeat_ns: int
 
 
+class DeclaredFile(NamedTuple):
+    """A temporary file that a job says is its own, whatever its name is. Device and inode are None
+    where there was nothing at its path (absolute) yet."""
+
+    path: bytes
+    job_id: str
+    chunk_id: str | None = None
+    device: int | None = None
+    inode: int | None = None
+
+
 UNKNOWN_JOB = Job(JobState.UNKNOWN)
 
 

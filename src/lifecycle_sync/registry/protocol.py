@@ -37,7 +37,7 @@ from lifecycle_sync.model.record import (
     TypeCount,
 )
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.model.temp import JobNote, JobState
+from lifecycle_sync.model.temp import DeclaredFile, JobNote, JobState
 from lifecycle_sync.model.watch import ScrubNote, WatchNote
 from lifecycle_sync.registry.replay import Replayed
 
@@ -631,7 +631,20 @@ class JobStore(Protocol):
     def count_jobs(self) -> dict[JobState, int]: ...
 
     def forget_jobs(self, before_ns: int) -> int:
-        """Forget those that ended before then; how many."""
+        """Forget those that ended before then, with the files that they declared; how many."""
+        ...
+
+    def declare_files(self, files: Sequence[DeclaredFile]) -> None:
+        """Files are a job's, by their paths; what was said of a path before is forgotten. Durable
+        before it returns. Raises `NotFoundError` for a job that is not known."""
+        ...
+
+    def declared_files(self, paths: Collection[bytes]) -> dict[bytes, DeclaredFile]:
+        """Those of these paths that are declared."""
+        ...
+
+    def files_of_job(self, job_id: str) -> list[DeclaredFile]:
+        """What a job has declared, by path."""
         ...
 
 

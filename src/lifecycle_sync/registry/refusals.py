@@ -40,6 +40,16 @@ def check_job(job_id: str, state: JobState) -> None:
         )
 
 
+def no_such_job(job_id: str) -> NotFoundError:
+    """Of one that was never started."""
+    return NotFoundError(
+        "is not known",
+        operation="declare files",
+        subject=job_id,
+        remedy="a job is started before it has files",
+    )
+
+
 def check_policy(policy: LifecyclePolicy) -> None:
     """Raises `UsageError` with every fault of a policy, but for one that keeps no version: that is
     for whoever asks for it to confirm."""

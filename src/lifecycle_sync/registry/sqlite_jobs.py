@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from lifecycle_sync.model.temp import JobNote, JobState
-from lifecycle_sync.registry.refusals import check_job
+from lifecycle_sync.model.temp import DeclaredFile, JobNote, JobState
+from lifecycle_sync.registry.refusals import check_job, no_such_job
 from lifecycle_sync.registry.schema import statements
 from lifecycle_sync.registry.sqlite_base import SqliteBase
 
@@ -38,4 +38,23 @@ class SqliteJobs(SqliteBase):
     def forget_jobs(self, before_ns: int) -> int:
         with self._db.write() as connection:
             connection.execute(JOBS["forget_jobs"], (before_ns,))
-            return int(connection.changes())
+            forgotten = int(connection.changes())
+            connection.execute(JOBS["forget_declared_files"])
+            return forgotten
+
+    def declare_files(self, files: Sequence[DeclaredFile]) -> None:
+        with self._db.write(durable=True) as connection:
+            for job_id in {file.job_id for file in files}:
+                if connection.execute(JOBS["job"], (job_id,)).fetchone() is None:
+                    raise no_such_job(job_id)
+            connection.executemany(JOBS["declare_file"], files)
+
+    def declared_files(self, paths: Collection[bytes]) -> dict[bytes, DeclaredFile]:
+        with self._db.read() as connection:
+            rows = connection.executemany(JOBS["declared_file"], ((it,) for it in paths)).fetchall()
+        return {row[0]: DeclaredFile(*row) for row in rows}
+
+    def files_of_job(self, job_id: str) -> list[DeclaredFile]:
+        with self._db.read() as connection:
+            rows = connection.execute(JOBS["declared_files_of"], (job_id,)).fetchall()
+        return [DeclaredFile(*row) for row in rows]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from lifecycle_sync.model.temp import JobNote, JobState
-from lifecycle_sync.registry.refusals import check_job
+from lifecycle_sync.model.temp import DeclaredFile, JobNote, JobState
+from lifecycle_sync.registry.refusals import check_job, no_such_job
 from lifecycle_sync.testing.memory_tables import MemoryBase
 
 
@@ -47,4 +47,23 @@ class MemoryJobs(MemoryBase):
             ]
             for job_id in old:
                 del tables.jobs[job_id]
+            tables.declared = {
+                path: file for path, file in tables.declared.items() if file.job_id in tables.jobs
+            }
             return len(old)
+
+    def declare_files(self, files: Sequence[DeclaredFile]) -> None:
+        with self._writing() as tables:
+            for file in files:
+                if file.job_id not in tables.jobs:
+                    raise no_such_job(file.job_id)
+            tables.declared.update((file.path, file) for file in files)
+
+    def declared_files(self, paths: Collection[bytes]) -> dict[bytes, DeclaredFile]:
+        with self._reading() as tables:
+            return {path: tables.declared[path] for path in paths if path in tables.declared}
+
+    def files_of_job(self, job_id: str) -> list[DeclaredFile]:
+        with self._reading() as tables:
+            mine = [file for file in tables.declared.values() if file.job_id == job_id]
+        return sorted(mine)

@@ -32,7 +32,7 @@ from lifecycle_sync.model.observation import Fingerprint
 from lifecycle_sync.model.operation import ActRun, Operation, Run
 from lifecycle_sync.model.policy import SHIPPED, LifecyclePolicy
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.model.temp import JobNote
+from lifecycle_sync.model.temp import DeclaredFile, JobNote
 from lifecycle_sync.model.watch import ScrubNote, WatchNote
 
 NO_FLAGS = FileFlag(0)
@@ -146,6 +146,7 @@ class Tables:
     watching: dict[bytes, WatchNote] = field(default_factory=dict)
     scrubs: dict[bytes, ScrubNote] = field(default_factory=dict)
     jobs: dict[str, JobNote] = field(default_factory=dict)
+    declared: dict[bytes, DeclaredFile] = field(default_factory=dict)
     # By row: its next date, and the end of its retention.
     dates: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
     downloads: dict[bytes, int] = field(default_factory=dict)
@@ -180,6 +181,7 @@ class Tables:
             watching=dict(self.watching),
             scrubs=dict(self.scrubs),
             jobs=dict(self.jobs),
+            declared=dict(self.declared),
             dates=dict(self.dates),
             downloads=dict(self.downloads),
             switches=dict(self.switches),

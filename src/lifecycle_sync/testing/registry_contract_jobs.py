@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle_sync.errors import UsageError
-from lifecycle_sync.model.temp import JobNote, JobState
+from lifecycle_sync.errors import NotFoundError, UsageError
+from lifecycle_sync.model.temp import DeclaredFile, JobNote, JobState
 from lifecycle_sync.testing.registry_contract_base import House, RegistryContractBase
 
 
@@ -52,6 +52,32 @@ class JobContract(RegistryContractBase):
         }
         assert registry.forget_jobs(4) == 2
         assert set(registry.jobs([f"{number}" for number in range(6)])) == {"0", "3", "4", "5"}
+
+    def test_files_are_a_jobs_by_their_paths_until_it_is_forgotten(self, house: House) -> None:
+        registry = house.registry
+        registry.put_job("1", JobState.FINISHED, 10)
+        registry.put_job("2", JobState.LIVE, 10)
+        files = [
+            DeclaredFile(b"/t/\xff", "1", None, 2**40, 2**62),
+            DeclaredFile(b"/t/a", "1", "c"),
+            DeclaredFile(b"/t/b", "2", "c", 1, 2),
+        ]
+        registry.declare_files(files)
+        house.reopen()
+        registry = house.registry
+        assert registry.declared_files([b"/t/a", b"/t/\xff", b"/t/c"]) == {
+            b"/t/a": files[1],
+            b"/t/\xff": files[0],
+        }
+        moved = DeclaredFile(b"/t/b", "1", None, 1, 3)
+        registry.declare_files([moved])
+        assert registry.files_of_job("1") == sorted([*files[:2], moved])
+        assert registry.files_of_job("2") == []
+        with pytest.raises(NotFoundError, match="is not known"):
+            registry.declare_files([DeclaredFile(b"/t/x", "2"), DeclaredFile(b"/t/y", "3")])
+        assert registry.declared_files([b"/t/x", b"/t/y"]) == {}
+        registry.forget_jobs(20)
+        assert registry.declared_files([it.path for it in files]) == {}
 
     @pytest.mark.parametrize("state", [JobState.ABSENT, JobState.UNKNOWN])
     def test_what_is_no_state_to_be_kept_is_refused(self, house: House, state: JobState) -> None:

@@ -16,3 +16,18 @@ SELECT state, count(*) FROM jobs GROUP BY state;
 
 -- name: forget_jobs
 DELETE FROM jobs WHERE state <> 'live' AND since_ns < ?;
+
+-- name: declare_file
+INSERT INTO declared_files (path, job_id, chunk_id, device, inode) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET
+    job_id = excluded.job_id, chunk_id = excluded.chunk_id,
+    device = excluded.device, inode = excluded.inode;
+
+-- name: declared_file
+SELECT path, job_id, chunk_id, device, inode FROM declared_files WHERE path = ?;
+
+-- name: declared_files_of
+SELECT path, job_id, chunk_id, device, inode FROM declared_files WHERE job_id = ? ORDER BY path;
+
+-- name: forget_declared_files
+DELETE FROM declared_files WHERE job_id NOT IN (SELECT job_id FROM jobs);

@@ -27,7 +27,13 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.temp import Job, JobState, Reference, TempFile, Usage
 from lifecycle_sync.service.temp.discarding import Discarding
 from lifecycle_sync.service.temp.emergency import relieve
-from lifecycle_sync.service.temp.jobs import AskedJobs, CountingJobSource, JobSource, NoJobs
+from lifecycle_sync.service.temp.jobs import (
+    AskedJobs,
+    CountingJobSource,
+    DeclaringJobSource,
+    JobSource,
+    NoJobs,
+)
 from lifecycle_sync.service.temp.places import temp_folder
 from lifecycle_sync.service.temp.provider import asked
 from lifecycle_sync.service.temp.reserve import RESERVE_BYTES, Reserve
@@ -169,9 +175,11 @@ class TempCleanup:
         names = JobNames(self.settings.job_file_pattern)
         prefix = names.name_of(str(job_id), str(chunk_id), "")
         wanted: set[bytes] = set()
+        as_given: set[bytes] = set()
         for given in completed_files:
             name = os.path.basename(os.fspath(given))
             if name not in ("", ".", ".."):
+                as_given.add(os.fsencode(name))
                 wanted.add(os.fsencode(name if name.startswith(prefix) else prefix + name))
         sweep = self._sweep(cancel)
         tally = self._tally(CleanupTrigger.CHUNK_COMPLETION, witness)
@@ -180,6 +188,15 @@ class TempCleanup:
         with self._discarding(sweep, tally) as going:
             self._discard(sweep, tally, [Condemned(it, reason, True) for it in found], going)
             missing = wanted.difference(file.name for file in found)
+            if declared := set(self._declared_in(str(job_id), str(chunk_id), as_given)):
+                for batch in sweep.batches(self.settings.cleanup_batch_size):
+                    mine = self.owned([file for file in batch if file.path in declared])
+                    condemned = [
+                        Condemned(file, reason, True)
+                        for file in mine
+                        if (file.job_id, file.chunk_id) == (str(job_id), str(chunk_id))
+                    ]
+                    self._discard(sweep, tally, condemned, going)
             if missing and self._has_folders():
                 for batch in sweep.batches(self.settings.cleanup_batch_size):
                     deeper = [file for file in batch if file.name in missing and file.folder]
@@ -335,6 +352,7 @@ class TempCleanup:
     def _judged(
         self, batch: list[TempFile], asked_jobs: AskedJobs, judge: Judge, *, references: bool
     ) -> Iterable[tuple[TempFile, orphans.OrphanVerdict]]:
+        batch = self.owned(batch)
         jobs = asked_jobs.look(jobs_of(batch))
         referred = self.referred(batch) if references else None
         for file in batch:
@@ -356,6 +374,37 @@ class TempCleanup:
                     break
         for error in asked_jobs.errors:
             tally.failed(error, log=False)
+
+    def owned(self, batch: list[TempFile]) -> list[TempFile]:
+        """These files with the jobs that have declared them; none where that cannot be said."""
+        if not isinstance(self.jobs, DeclaringJobSource):
+            return batch
+        base = os.fsencode(self.base)
+        try:
+            known = self.jobs.declared([os.path.join(base, file.path) for file in batch])
+        except Exception as error:  # noqa: BLE001 - somebody's database
+            _log.error("nobody says which files the jobs have declared, so all stay: %s", error)
+            return []
+        if not known:
+            return batch
+        paths = (os.path.join(base, file.path) for file in batch)
+        return [
+            orphans.declared(file, known[path]) if path in known else file
+            for file, path in zip(batch, paths, strict=True)
+        ]
+
+    def _declared_in(self, job_id: str, chunk_id: str, wanted: set[bytes]) -> list[bytes]:
+        """Paths below the folder that a job has declared for a chunk, of these names."""
+        if not isinstance(self.jobs, DeclaringJobSource):
+            return []
+        base = os.path.join(os.fsencode(self.base), b"")
+        return [
+            it.path[len(base) :]
+            for it in self.jobs.declared_by(job_id)
+            if it.chunk_id == chunk_id
+            and it.path.startswith(base)
+            and os.path.basename(it.path) in wanted
+        ]
 
     def referred(self, batch: list[TempFile]) -> Callable[[TempFile], Reference]:
         """What the database says of each of these files."""

@@ -44,6 +44,7 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
     freed_before, would_before = tally.freed, tally.would_free
 
     def judged(batch: list[TempFile]) -> Iterator[tuple[TempFile, Tier, str]]:
+        batch = cleanup.owned(batch)
         jobs = asked_jobs.look(jobs_of(batch))
         referred = cleanup.referred(batch)
         for file in batch:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from lifecycle_sync.clock import NS_PER_SECOND, from_datetime
-from lifecycle_sync.model.temp import UNKNOWN_JOB, Job, JobState
+from lifecycle_sync.model.temp import UNKNOWN_JOB, DeclaredFile, Job, JobState
 
 _log = logging.getLogger("lifecycle_sync.temp")
 
@@ -47,6 +47,18 @@ class CountingJobSource(JobSource, Protocol):
 
     def counts(self) -> tuple[int, int]:
         """(live, failed) jobs."""
+
+
+@runtime_checkable
+class DeclaringJobSource(JobSource, Protocol):
+    """One whose jobs also say which files are theirs, whatever their names are."""
+
+    def declared(self, paths: Collection[bytes]) -> Mapping[bytes, DeclaredFile]:
+        """Those of these paths (absolute) that are declared. May raise anything: then whose a file
+        is cannot be said."""
+
+    def declared_by(self, job_id: str) -> Collection[DeclaredFile]:
+        """What a job has declared."""
 
 
 class NoJobs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 
 from lifecycle_sync.clock import Clock, SystemClock
-from lifecycle_sync.model.temp import Job, JobState
+from lifecycle_sync.model.temp import DeclaredFile, Job, JobState
 from lifecycle_sync.registry.protocol import JobStore
+from lifecycle_sync.service.roots import absolute_path
 
 _HOUR_NS = 3_600_000_000_000
 
@@ -30,6 +32,35 @@ class RegistryJobs:
         self._silent_ns = None if silent_after_hours is None else int(silent_after_hours * _HOUR_NS)
         self._clock = clock or SystemClock()
 
+    def declare(
+        self,
+        job_id: int | str,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        chunk_id: int | str | None = None,
+    ) -> None:
+        """These files are a job's, whatever their names are; a sign of life, too. Durable before
+        this returns, so call it before they are made: a file that is there already is known again
+        by its inode, another one from the next `beat` on. Raises `NotFoundError` for a job that was
+        never started."""
+        job, chunk = str(job_id), None if chunk_id is None else str(chunk_id)
+        self._registry.declare_files(
+            [_seen(DeclaredFile(absolute_path(path), job, chunk)) for path in paths]
+        )
+        self._registry.beat_job(job, self._clock.now_ns())
+
+    def declared(self, paths: Collection[bytes]) -> Mapping[bytes, DeclaredFile]:
+        return self._registry.declared_files(paths)
+
+    def declared_by(self, job_id: str) -> Collection[DeclaredFile]:
+        return self._registry.files_of_job(job_id)
+
+    def _see(self, job_id: str) -> None:
+        """Note which file it is that was declared before it was there."""
+        missing = [it for it in self._registry.files_of_job(job_id) if it.inode is None]
+        if found := [it for it in map(_seen, missing) if it.inode is not None]:
+            self._registry.declare_files(found)
+
     def start(self, job_id: int | str) -> None:
         """A job begins, or begins again; durable before this returns, so call it before the job
         makes its first file."""
@@ -37,10 +68,12 @@ class RegistryJobs:
 
     def beat(self, job_id: int | str) -> bool:
         """A job is still at work; False where it was never started, or has ended."""
+        self._see(str(job_id))
         return self._registry.beat_job(str(job_id), self._clock.now_ns())
 
     def end(self, job_id: int | str, *, failed: bool = False) -> None:
         """A job has ended, well or not."""
+        self._see(str(job_id))
         state = JobState.FAILED if failed else JobState.FINISHED
         self._registry.put_job(str(job_id), state, self._clock.now_ns())
 
@@ -69,3 +102,12 @@ class RegistryJobs:
         """Forget jobs that ended so long ago; how many. What they left is a file without a job
         then."""
         return self._registry.forget_jobs(self._clock.now_ns() - int(days * 24 * _HOUR_NS))
+
+
+def _seen(file: DeclaredFile) -> DeclaredFile:
+    """The same with what is at its path, if something is."""
+    try:
+        found = os.lstat(file.path)
+    except OSError:
+        return file
+    return file._replace(device=found.st_dev, inode=found.st_ino)
