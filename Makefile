@@ -102,7 +102,7 @@ format: $(READY) ## format the code and mend what ruff can
 
 lock: $(READY) ## write requirements.lock anew, after a change of dependencies in pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --all-extras --group dev pyproject.toml --output-file requirements.lock
+	  --all-extras --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean: ## remove everything that is generated, .venv too
 	rm -rf .venv build dist src/*.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

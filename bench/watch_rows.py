@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -9,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.lab import Lab
 from bench.measure import FailedError, percentile
 from bench.row import MIB, Row
+from bench.watch_peer import PEERS
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 
 _WRITES = 60
@@ -90,8 +94,49 @@ def watch_idle(lab: Lab) -> Iterator[Row]:
         shutil.rmtree(place)
 
 
+def watch_peers(lab: Lab) -> Iterator[Row]:
+    """The same burst on the watchers of the field: what each of them mentions of it."""
+    tree = lab.files_to_act_on().tree
+    for peer in PEERS:
+        if importlib.util.find_spec(peer) is None:
+            yield Row("watch-peers", f"{peer}: files never mentioned", None, "", peer="not there")
+            continue
+        place = lab.options.scratch / "watch-peer"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        command = [sys.executable, "-m", "bench.watch_peer", peer, str(place)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = _seconds(process.pid)
+        subprocess.run(["cp", "-r", tree.path, place / "copy"], check=True)
+        ended = time.monotonic()
+        # Until it has nothing more to do.
+        spent = before
+        while (now := _seconds(process.pid)) > spent or time.monotonic() < ended + 3.0:
+            spent = now
+            time.sleep(1.0)
+        told = json.loads(process.communicate()[0])
+        there = {
+            os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names
+        }
+        missed = there - set(told["paths"])
+        yield Row(
+            "watch-peers",
+            f"{peer} {version(peer)}: of {len(there):,} files by `cp -r` never mentioned",
+            float(len(missed)),
+            "files",
+            mine=f"the last one {max(0.0, told['last'] - ended):.1f} s after the end,"
+            f" {spent - before:.1f} s of processor time",
+        )
+        shutil.rmtree(place)
+
+
 WATCH_BENCHMARKS: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "watch": watch_changes,
+    "watch-peers": watch_peers,
     "watch-idle": watch_idle,
 }
 

@@ -15,10 +15,13 @@ from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.errors import CancelledError
 from lifecycle_sync.model.file import FileFlag
 from lifecycle_sync.model.watch import ScrubNote
+from lifecycle_sync.observe.dirt import Dirt
 from lifecycle_sync.service.cycle import SyncReport
+from lifecycle_sync.service.look import Settled
 from lifecycle_sync.service.parallel import in_parallel
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.scrubbing import Scrubber, scrub_slice
+from lifecycle_sync.service.settling import Settler
 from tests.support.house import GRAIN_SECONDS, House
 from tests.support.watched import until
 
@@ -120,6 +123,41 @@ def test_a_transaction_takes_so_many_files(tmp_path, batch_size):
     # What is followed keeps to it as well.
     house.check()
     house.engine.close()
+
+
+def test_what_was_there_after_all_is_looked_at_once_more(house):
+    """Else nobody would know when it goes again before it was seen."""
+    for number in range(40):
+        house.write(f"a/{number}")
+    house.sync()
+    settler = Settler(
+        house.engine.registry,
+        house.engine.roots,
+        house.engine.cycle.rules,
+        fs=house.engine.fs,
+        clock=house.engine.clock,
+    )
+
+    def settle(dirt: Dirt) -> Settled:
+        return settler.settle(house.repository, dirt, own=frozenset(), cancel=CancelToken())
+
+    os.rename(house.path("a"), house.base / "away")
+    gone = Dirt()
+    gone.tree(b"a")
+    settled = settle(gone)
+    assert settled.verdict is not None and settled.verdict.guard == "shrink"
+    house.write("a/3", "came")
+    house.engine.accept(house.root)
+    settled = settle(Dirt())
+    assert b"a" in settled.again
+    house.remove("a/3")
+    os.rmdir(house.path("a"))
+    again = Dirt()
+    for path in settled.again:
+        again.folder(path)
+    settle(again)
+    house.pass_over()
+    house.check()
 
 
 # -- several roots at once ---------------------------------------------------------------------

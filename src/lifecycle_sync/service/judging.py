@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from lifecycle_sync.cancel import CancelToken
@@ -31,6 +31,8 @@ class Judged:
     missing: int = 0
     # Records that continue at the place of a rename, though their content changed as well.
     renamed: Mapping[int, bytes] = field(default_factory=dict)
+    # Directories in which something was there after all, and may be gone again.
+    present_folders: Set[bytes] = frozenset()
 
 
 def judge(
@@ -71,7 +73,7 @@ def judge(
     if strategy is Strategy.DISK:
         _let_the_disk_count(registry, repository, run.started_ns)
     repository = _remember(registry, repository, verdict, ignore_hash)
-    return Judged(repository, verdict, moved, removed, missing, renamed)
+    return Judged(repository, verdict, moved, removed, missing, renamed, presence.present_folders)
 
 
 def _let_the_disk_count(registry: Registry, repository: Repository, now_ns: int) -> None:

@@ -27,6 +27,8 @@ class Presence:
         self._store = store
         self._repository = repository
         self._fs = fs
+        # Where something was that was not found at first: nobody has looked at it there.
+        self.present_folders: set[bytes] = set()
 
     def recognise(self, run: Run, cancel: CancelToken) -> int:
         """Settle those that are there after all (one more lstat says so) and those that moved;
@@ -38,7 +40,9 @@ class Presence:
                 cancel.check()
                 after = page[-1].row_id
                 absent = _absent(self._fs, descent, page)
-                present = [item.row_id for item in page if item.row_id not in absent]
+                there = [item for item in page if item.row_id not in absent]
+                present = [item.row_id for item in there]
+                self.present_folders.update(os.path.dirname(item.path) for item in there)
                 moves = self._moves([item for item in page if item.row_id in absent])
                 moved += len(moves)
                 if present or moves:

@@ -176,6 +176,8 @@ class Settler:
         settled.moved, settled.removed = judged.moved, judged.removed
         settled.missing = judged.missing
         settled.verdict = None if judged.verdict.passed else judged.verdict
+        # A folder that is polled tells nobody when it goes again.
+        settled.again |= judged.present_folders
         if judged.missing and judged.verdict.passed:
             # Its folder was being changed: another look settles it.
             settled.again.add(b"")
