@@ -12,10 +12,12 @@ import pytest
 
 from lifecycle_sync.errors import GuardError, OfflineError
 from lifecycle_sync.fileops import FileOps, Name
+from lifecycle_sync.service import act_orders
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.applying import apply
 from lifecycle_sync.testing.fileops import Fault, FaultyFileOps, RecordingFileOps, fail
 from tests.integration.test_policies import Estate, years_later
+from tests.support.house import House
 
 
 @pytest.fixture
@@ -98,3 +100,20 @@ def test_what_a_failing_disk_still_gives_is_backed_up_before_the_rest_is_tried(t
     assert outcome.error.guard == "breaker"
     assert (outcome.report.completed, outcome.report.failed) == (8, 3)
     estate.engine.close()
+
+
+def test_a_hold_stops_the_giving_up_of_an_archived_file(tmp_path: Path):
+    """Its bytes would stay in the archive until that is pruned."""
+    house = House(tmp_path)
+    house.write("a")
+    house.sync()
+    name = os.fspath(house.root / "a")
+    act_orders.archive(house.engine, [name], How())
+    (file,) = house.engine.registry.files_under(house.repository.repository_id, b"", None, 9)
+    hold = house.engine.statements.hold(file_id=file.file_id, reason="court order 7")
+    report = house.engine.acts.delete(house.repository, [file])
+    assert (report.completed, report.skipped) == (0, 1)
+    assert "court order 7" in report.done[0].reason
+    house.engine.statements.release(hold)
+    assert house.engine.acts.delete(house.repository, [file]).completed == 1
+    house.engine.close()

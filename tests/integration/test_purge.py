@@ -97,6 +97,21 @@ def test_an_archived_file_stays_in_the_trash_when_the_archive_has_no_whole_copy(
         assert [path.stat().st_size for path in _in_trash(base)] == [1_200_000]
 
 
+def test_archived_bytes_that_changed_under_the_same_size_and_time_stay(base: Path):
+    with _engine(base) as engine:
+        repository = engine.add_root(base / "root").repository
+        engine.sync()
+        engine.acts.archive(repository, _files(engine))
+        changed = min(_in_trash(base))
+        before = changed.stat()
+        changed.write_bytes(b"x" * before.st_size)
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+        report = engine.acts.purge(repository, now_ns=engine.now_ns() + _LATER)
+        assert (report.completed, report.skipped) == (2, 1)
+        assert "its content is not what it was taken for" in report.done[0].reason
+        assert _in_trash(base) == [changed]
+
+
 def test_archived_files_stay_in_the_trash_while_the_archive_is_not_mounted(base: Path):
     (base / "root" / "link").symlink_to("a")
     with _engine(base) as engine:

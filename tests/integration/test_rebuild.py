@@ -683,6 +683,8 @@ def kill_rebuild(house: House, fault: Fault) -> None:
 class CancellingProgress:
     """Cancels as soon as a scan begins."""
 
+    wants_totals = False
+
     def __init__(self, cancel: CancelToken) -> None:
         self._cancel = cancel
 

@@ -15,9 +15,11 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from lifecycle_sync.act import metadata
+from lifecycle_sync.act.sidecar import folders_of
 from lifecycle_sync.act.site import COMPLETED, FAILED, SKIPPED
 from lifecycle_sync.act.sparse import SparseWriter
 from lifecycle_sync.act.staging import Staging
+from lifecycle_sync.act.taking import sync_names
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import LifecycleError, StorageFullError
@@ -173,10 +175,26 @@ class Restorer:
             made.append(item)
         if made:
             # A file that gets its name before its bytes are durable could be found empty.
-            self._fs.syncfs(self._staging.fd)
+            self._sync_contents(made)
             done += [self._settle(item) for item in made]
-            self._fs.syncfs(self._staging.fd)
+            self._sync_places(it.wanted.to for it in made)
         return done
+
+    def _sync_contents(self, made: Iterable[_Made]) -> None:
+        if self._fs.syncfs(self._staging.fd):
+            return
+        for item in made:
+            if item.wanted.version.metadata.kind is Kind.REGULAR:
+                fd = self._fs.open_read(item.name, self._staging.fd)
+                try:
+                    self._fs.fsync(fd)
+                finally:
+                    self._fs.close(fd)
+
+    def _sync_places(self, paths: Iterable[bytes]) -> None:
+        """Make the names of files durable, and those of the folders above them."""
+        folders = {path.rpartition(b"/")[0] for path in paths}
+        sync_names(self._fs, self._descent, self._staging.fd, {b"", *folders, *folders_of(folders)})
 
     def _refuses(self, wanted: Wanted) -> Restored | None:
         """What can be said before anything is written."""
@@ -316,9 +334,6 @@ class Restorer:
         )
         return found if same else None
 
-    def _note_directory(self, path: bytes, _fd: int) -> None:
-        self.made_directories.append(path)
-
     def _put(self, item: _Made, name: bytes, dir_fd: int) -> None:
         move = self._fs.link if item.linked else self._fs.rename_noreplace
         move(item.name, name, self._staging.fd, dir_fd)
@@ -357,7 +372,7 @@ class Restorer:
             if lines:
                 missed.append((path, tuple(lines)))
         if self.made_directories:
-            self._fs.syncfs(self._staging.fd)
+            self._sync_places(path + b"/" for path in self.made_directories)
         return missed
 
 

@@ -115,6 +115,8 @@ class PlainProgress:
     """For a pipe or a log: a line when a phase begins and one when it ends, until it is `calm`.
     Also remembers what was done, for the one who is interrupted."""
 
+    wants_totals = True
+
     def __init__(self, session: Session) -> None:
         self._session = session
         self.phase: Phase | None = None
@@ -160,6 +162,8 @@ class PlainProgress:
 class SilentProgress(PlainProgress):
     """Says nothing, but knows what was done."""
 
+    wants_totals = False
+
     def begin(
         self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None
     ) -> None:
@@ -171,6 +175,8 @@ class SilentProgress(PlainProgress):
 
 class TerminalProgress(SilentProgress):
     """A bar with files, bytes, rate and time left; it goes when the phase ends."""
+
+    wants_totals = True
 
     def __init__(self, session: Session, cancel: CancelToken) -> None:
         super().__init__(session)

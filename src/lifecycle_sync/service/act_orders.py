@@ -344,6 +344,7 @@ class Counted:
     """A progress that is told how much there is to do when the phase of an act begins."""
 
     def __init__(self, inner: Progress, phase: str, totals: Callable[[], tuple[int, int]]) -> None:
+        self.wants_totals = inner.wants_totals
         self._inner = inner
         self._phase = phase
         self._totals = totals
@@ -351,7 +352,7 @@ class Counted:
     def begin(
         self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None
     ) -> None:
-        if phase == self._phase and not isinstance(self._inner, NoProgress):
+        if phase == self._phase and self.wants_totals:
             total_files, total_bytes = self._totals()
         self._inner.begin(phase, root, total_files, total_bytes)
 

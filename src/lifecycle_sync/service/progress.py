@@ -10,8 +10,10 @@ class Progress(Protocol):
 
     Phases are "index", "hash", "scrub", "verify", and the verbs of acts ("backup", "delete", ...),
     in which the bytes may go before their file or stay 0. Totals are None where nothing is known of
-    them.
+    them. `wants_totals` is False for who shows nothing: to count costs a look at everything.
     """
+
+    wants_totals: bool
 
     def begin(
         self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None
@@ -24,6 +26,8 @@ class Progress(Protocol):
 
 class NoProgress:
     """For those who do not look."""
+
+    wants_totals = False
 
     def begin(
         self, phase: str, root: bytes, total_files: int | None, total_bytes: int | None

@@ -8,7 +8,8 @@ purpose stays deleted unless asked for, and what is archived is told of.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.repository import PRIVATE_DIRECTORY, Repository
 from lifecycle_sync.report.records import below
-from lifecycle_sync.service.act_orders import How, RootOutcome, each_root
+from lifecycle_sync.service.act_orders import Counted, How, RootOutcome, each_root
 from lifecycle_sync.service.act_report import THERE, Report
 from lifecycle_sync.service.acts import directories_of
 from lifecycle_sync.service.engine import Engine
@@ -129,20 +130,34 @@ def _in_place(choice: _Choice, repository: Repository, targets: list[Target], ho
     engine, order = choice.engine, choice.order
     engine.acts.check_root(repository, "restore")
     engine.vaults.check_places()
-    if how.dry_run:
+
+    def foreseen() -> Report:
         return _foreseen(
             ((below(repository.path, back.to), back.version) for back in choice.of(targets)),
             order.conflict,
         )
+
+    if how.dry_run:
+        return foreseen()
     there = [target for target in targets if target.there]
     look(engine, there, "restore", progress=how.progress, cancel=how.cancel)
     return engine.acts.restore(
         repository,
         choice.of(targets),
         conflict=order.conflict,
-        progress=how.progress,
+        progress=_counted(how, foreseen),
         cancel=how.cancel,
     )
+
+
+def _counted(how: How, foreseen: Callable[[], Report]) -> Counted:
+    """Tells how much a restore will come to when it begins."""
+
+    def totals() -> tuple[int, int]:
+        report = foreseen()
+        return report.completed, report.size
+
+    return Counted(how.progress, "restore", totals)
 
 
 # -- elsewhere -----------------------------------------------------------------------------
@@ -155,19 +170,25 @@ def _elsewhere(choice: _Choice, targets: list[Target], how: How) -> Report:
     total = Report("restore")
     for target in targets:
         lifted = _Lifted(target)
-        backs = choice.of([target])
-        if how.dry_run:
-            report = _foreseen(
-                ((below(place, lifted.path(back.to)), back.version) for back in backs),
+
+        def foreseen(target: Target = target, lifted: _Lifted = lifted) -> Report:
+            return _foreseen(
+                (
+                    (below(place, lifted.path(back.to)), back.version)
+                    for back in choice.of([target])
+                ),
                 order.conflict,
             )
+
+        if how.dry_run:
+            report = foreseen()
         else:
             report = engine.acts.restore_to(
                 place,
-                (Wanted(back.version, lifted.path(back.to)) for back in backs),
+                (Wanted(back.version, lifted.path(back.to)) for back in choice.of([target])),
                 lambda made, lifted=lifted: lifted.directories(vault, made),  # type: ignore[misc]
                 conflict=order.conflict,
-                progress=how.progress,
+                progress=_counted(how, foreseen),
                 cancel=how.cancel,
             )
         total.join(report)
@@ -221,25 +242,24 @@ class _Choice:
     engine: Engine
     vault: Vault
     order: RestoreOrder
-    archived: int = field(default=0, init=False)
-    deleted: int = field(default=0, init=False)
+    # Of each target, as often as it is looked at.
+    archived: Counter[bytes] = field(default_factory=Counter, init=False)
+    deleted: Counter[bytes] = field(default_factory=Counter, init=False)
 
     def notes(self) -> Iterator[str]:
         """What was left out, and what brings it back."""
-        if self.archived:
+        archived, deleted = self.archived.total(), self.deleted.total()
+        if archived:
+            yield f"archived files left out: {archived:,}; `lifecycle recall` brings them back"
+        if deleted:
             yield (
-                f"archived files left out: {self.archived:,}; `lifecycle recall` brings them back"
-            )
-        if self.deleted:
-            yield (
-                f"files deleted on purpose left out: {self.deleted:,};"
-                " --deleted brings them back, too"
+                f"files deleted on purpose left out: {deleted:,}; --deleted brings them back, too"
             )
 
     def of(self, targets: Iterable[Target]) -> Iterator[Back]:
         """What comes back of targets of one root."""
-        self.archived = self.deleted = 0
         for target in targets:
+            self.archived[target.path] = self.deleted[target.path] = 0
             named = self._named(target) if target.kind is TargetKind.FILE else None
             if named is not None:
                 yield named
@@ -306,11 +326,11 @@ class _Choice:
             if file is None or not target.holds(file.path) or not self._is_newest(event, file):
                 continue
             if file.state is _ARCHIVED:
-                self.archived += 1
+                self.archived[target.path] += 1
             elif (
                 file.state is _DELETED and not self.order.deleted and self._on_purpose(file.file_id)
             ):
-                self.deleted += 1
+                self.deleted[target.path] += 1
             else:
                 yield Back(file, event, file.path)
 

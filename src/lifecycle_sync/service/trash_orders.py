@@ -189,13 +189,17 @@ def purge(
             return RootOutcome(repository, _due(engine, repository), dry_run=True)
         if not is_due(engine, repository):
             return RootOutcome(repository, Report("purge"))
-        report = engine.acts.purge(
-            repository, erase=erase, progress=how.progress, cancel=how.cancel
-        )
+        progress = Counted(how.progress, "purge", lambda: _to_purge(engine, repository))
+        report = engine.acts.purge(repository, erase=erase, progress=progress, cancel=how.cancel)
         notes = engine.acts.erase_limits(repository) if erase else ()
         return RootOutcome(repository, report, notes=notes)
 
     return each_root([(repository, []) for repository in roots], "purge", one)
+
+
+def _to_purge(engine: Engine, repository: Repository) -> tuple[int, int]:
+    report = _due(engine, repository)
+    return report.completed, report.size
 
 
 def is_due(engine: Engine, repository: Repository) -> bool:
