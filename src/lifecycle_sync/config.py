@@ -64,8 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Made by its constructor, relative paths start at the working directory. Raises `ConfigError`
     with every fault. `local_storage_path` and `roots` are the folders under management;
-    `worker_threads` None means one a core, `hash_megabytes_per_second` None no limit; `walker`
-    "auto" means the native one where it is built; `source` is the file that was read, if any.
+    `worker_threads` None means one process a core that hashes, and 1 that backup and archiving read
+    nothing ahead in another one either; `hash_megabytes_per_second` None no limit; `walker` "auto"
+    means the native one where it is built; `source` is the file that was read, if any.
     """
 
     database_path: Database = Path("file_registry.db")

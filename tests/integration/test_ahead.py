@@ -49,13 +49,14 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acts, "_MANY_FILES", 10)
 
 
-def _engine(base: Path, name: str) -> Engine:
+def _engine(base: Path, name: str, **settings: Any) -> Engine:
     return Engine.open(
         Settings(
             database_path=base / name / "registry.db",
             local_storage_path=None,
             backup_path=base / name / "vault",
             archive_path=base / name / "archive",
+            **settings,
         )
     )
 
@@ -101,6 +102,18 @@ def test_what_is_kept_is_the_same_with_and_without_it(base: Path, monkeypatch: p
     # Most came from the other process, the odd ones did not.
     assert 850 < sum(answers) < 905
     assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("many")
+def test_with_one_worker_nothing_is_read_in_another_process(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def answer(_: Ahead) -> Any:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(Ahead, "answer", answer)
+    with _engine(base, "one", worker_threads=1) as engine:
+        assert engine.acts.back_up(_root(engine, base)).completed == 905
 
 
 @pytest.mark.usefixtures("many")

@@ -154,8 +154,10 @@ class Order:
     def read_ahead(self) -> None:
         """From now on files are read in another process while this one keeps them: for orders of
         many files. Not where file operations are wrapped, which a process of its own would not see,
-        nor where inodes are not to be relied on."""
+        nor where inodes are not to be relied on, nor where one worker is all that there may be."""
         plain = type(self._workshop.fs) is FileOps
+        if self._workshop.settings.worker_threads == 1:
+            return
         if self._ahead is None and plain and self._repository.identity.stable_inodes:
             self._ahead = Ahead(
                 self._repository.path,

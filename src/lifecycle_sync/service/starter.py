@@ -41,7 +41,8 @@ backup_path = "backup"
 # Checksums: sha256 or blake3. Without them damage and duplicates are not found.
 # calculate_hashes = true
 # hash_algorithm = "sha256"
-# Processes that hash; one a core where it is left out.
+# Processes that hash; one a core where it is left out. With 1, backup and archiving work in one
+# process, too, where they else read ahead in a second one.
 # worker_threads = 4
 """
 
