@@ -226,6 +226,13 @@ def test_a_damaged_batch_is_told_of_by_list_status_and_doctor(managed):
 # -- holds and guards ----------------------------------------------------------------------
 
 
+def test_a_hold_on_what_is_not_there_says_so(managed: Path):
+    done = lifecycle("hold", managed / "no such file", "--reason", "case 4711")
+    assert done.code == 0
+    assert "there is nothing by that name now" in done.err
+    assert lifecycle("hold", managed, "--reason", "case 4711").err == ""
+
+
 def test_a_hold_stops_delete_and_archive(managed):
     hold(managed / "notes.txt")
     for order in ("delete", "archive"):

@@ -194,7 +194,7 @@ def hold(
     session: Session, path: tuple[str, ...], reason: str, owner: str | None, until: When | None
 ) -> None:
     """Keep files from everything that would take them away, whatever a policy or an order says."""
-    from lifecycle_sync.service.guarding import hold_named
+    from lifecycle_sync.service.guarding import hold_named, holds_nothing
 
     with session.engine() as engine:
         if not path:
@@ -202,6 +202,12 @@ def hold(
             return
         ends_ns = None if until is None else until.ns(engine.now_ns())
         made = [hold_named(engine, it, reason=reason, owner=owner, ends_ns=ends_ns) for it in path]
+        for it in made:
+            if holds_nothing(engine, it):
+                session.warn(
+                    f"lifecycle: {name_text(it.query or '')}: there is nothing by that name now;"
+                    " what comes there is held"
+                )
         if session.as_json:
             write_json({"holds": [_hold_fields(it) for it in made]})
             return

@@ -88,6 +88,19 @@ def hold_named(
     return engine.statements.hold(file_id=file_id, reason=reason, owner=owner, ends_ns=ends_ns)
 
 
+def holds_nothing(engine: Engine, hold: Hold) -> bool:
+    """Whether a hold by path is, as things are, on no file: a slip of the pen, perhaps."""
+    if hold.query is None or any(it in hold.query for it in "*?["):
+        return False
+    if os.path.lexists(hold.query):
+        return False
+    try:
+        engine.find_record(hold.query)
+    except NotFoundError:
+        return True
+    return False
+
+
 def holds_named(engine: Engine, name: str) -> list[Hold]:
     """The holds that still hold by a name: what was held, or a hold's own id. Raises
     `NotFoundError` where there is none."""
