@@ -226,6 +226,16 @@ def test_a_damaged_batch_is_told_of_by_list_status_and_doctor(managed):
 # -- holds and guards ----------------------------------------------------------------------
 
 
+def test_status_tells_of_a_pause(managed: Path):
+    assert lifecycle("status", "--json").document["stops"] == []
+    assert lifecycle("pause", "--reason", "moving house", "--owner", "me").code == 0
+    assert "moving house" in lifecycle("status").out
+    (stop,) = lifecycle("status", "--json").document["stops"]
+    assert stop["guard"] == "pause"
+    assert "moving house" in stop["reason"]
+    assert lifecycle("resume").code == 0
+
+
 def test_a_hold_on_what_is_not_there_says_so(managed: Path):
     done = lifecycle("hold", managed / "no such file", "--reason", "case 4711")
     assert done.code == 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.service.engine import Engine
 
 _SHOWN = 20
+_REASONS = 3
 STYLES = {"backup": "good", "archive": "warn", "expire": "warn", "delete": "bad"}
 at_option = click.option(
     "--at",
@@ -152,21 +153,28 @@ def waiting_lines(plan: Plan, *, young: bool = False) -> list[Text]:
     """What of a plan waits, for what, in one line each; empty when nothing does. What only has to
     grow older is told with `young`."""
     files: Counter[tuple[bytes, str, str]] = Counter()
-    reasons: dict[tuple[bytes, str, str], str] = {}
+    reasons: dict[tuple[bytes, str, str], set[str]] = {}
     for action in plan.actions:
         if action.guard and (young or action.guard != "young"):
             key = action.repository_id, action.verb.value, action.guard
             files[key] += 1
-            reasons.setdefault(key, action.waits)
+            reasons.setdefault(key, set()).add(action.waits)
     paths = {root.repository_id: root.path for root in plan.roots}
     return [
         Styled(
             f"{name_text(paths[key[0]])}: {count_text(count, 'file')} to"
-            f" {_VERBS.get(key[1], key[1])} waiting: {key[2]}: {reasons[key]}",
+            f" {_VERBS.get(key[1], key[1])} waiting: {key[2]}: {_some(reasons[key])}",
             "dim" if key[2] == "young" else "warn",
         )
         for key, count in sorted(files.items())
     ]
+
+
+def _some(reasons: set[str]) -> str:
+    """A few of them."""
+    told = sorted(reasons)[:_REASONS]
+    left = len(reasons) - len(told)
+    return "; ".join(told) + (f"; and {left:,} other reasons" if left else "")
 
 
 def totals_fields(plan: Plan) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lifecycle_sync.cli.command import command
@@ -19,6 +20,7 @@ from lifecycle_sync.service.api import (
 )
 
 if TYPE_CHECKING:
+    from lifecycle_sync.service.guarding import Stop
     from lifecycle_sync.service.standing import LoopsStanding, Standing
     from lifecycle_sync.service.watch_health import RootHealth
 
@@ -41,6 +43,7 @@ def status(session: Session) -> None:
 
     Looks at the roots, changes nothing.
     """
+    from lifecycle_sync.service.guarding import stops
     from lifecycle_sync.service.standing import (
         loops_standing,
         registry_place,
@@ -52,7 +55,8 @@ def status(session: Session) -> None:
     with session.engine() as engine:
         found = standings(engine)
         if session.as_json:
-            write_json(status_fields(engine, found))
+            stopped = [it._asdict() for it in stops(engine)]
+            write_json({**status_fields(engine, found), "stops": stopped})
             return
         now_ns = engine.now_ns()
         place, size = registry_place(engine)
@@ -61,6 +65,7 @@ def status(session: Session) -> None:
             blocks += _sheet(standing, now_ns)
         if not found:
             blocks.append(Notes("", ["No root yet: `lifecycle run FOLDER` makes one"]))
+        blocks += _stops(stops(engine))
         blocks += _loops(loops_standing(engine), now_ns)
         rows: list[list[Text]] = [["registry", f"{utf8_text(place)}, {size_text(size)}"]]
         for vault in vault_places(engine):
@@ -110,6 +115,17 @@ def _sheet(standing: Standing, now_ns: int) -> list[Block]:
     if totals.failed:
         rows.append(["unread", Styled(count_text(len(totals.failed), "folder"), "warn")])
     return [Heading(utf8_text(repository.path), word), Table("", rows)]
+
+
+def _stops(found: Sequence[Stop]) -> list[Block]:
+    """What stops policies in all roots; nothing where nothing does."""
+    if not found:
+        return []
+    rows: list[list[Text]] = []
+    for stop in found:
+        rows.append([stop.guard, Styled(utf8_text(stop.reason), "bad")])
+        rows.append(["", stop.remedy])
+    return [Heading("Stopped"), Table("", rows)]
 
 
 def _watching(health: RootHealth | None) -> list[list[Text]]:

@@ -29,6 +29,7 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 
 _TURNS = {Verb.ARCHIVE: "archiving it", Verb.EXPIRE: "its expiry", Verb.DELETE: "deleting it"}
 _UNREADABLE = "it could not be read the last time"
+NO_REASON = "no reason given"
 # Actions of one plan; what is due beyond them is counted, and comes with the next.
 ACTIONS_MAX = 100_000
 MASS = "mass"
@@ -182,7 +183,7 @@ def _against(
     if not root.scanned:
         return "young", "its root has not been looked at from end to end yet"
     if file.file_id in situation.held and destructive:
-        return "hold", situation.held[file.file_id]
+        return "hold", situation.held[file.file_id] or NO_REASON
     for flag, (name, waits) in BLOCKING_FLAGS.items():
         if file.flags & flag:
             return name, waits

@@ -128,7 +128,7 @@ def beyond(
                 policy_name=policy.name,
                 reason=why_beyond(policy, newer),
                 guard="" if held is None else "hold",
-                waits=held or "",
+                waits="" if held is None else held or "no reason given",
             )
 
 

@@ -16,6 +16,7 @@ from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.report.records import below
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.roots import absolute_path
 
 _SAMPLE = 20
@@ -30,6 +31,34 @@ class Waiting:
     reason: str
     deletions: int
     sample: tuple[bytes, ...]
+
+
+class Stop(NamedTuple):
+    """What keeps policies from acting in all roots, or a disk from taking more: why, and what lets
+    it go on."""
+
+    guard: str
+    reason: str
+    remedy: str
+
+
+def stops(engine: Engine) -> list[Stop]:
+    """What stands against all that takes files away, now, and which disks are too full."""
+    found = []
+    paused = engine.registry.switch("pause")
+    if paused is not None:
+        found.append(Stop("pause", pause_words(paused), "`lifecycle resume` lets it go on"))
+    doubt = engine.decisions.clock_reason()
+    if doubt:
+        remedy = "check the date; if it is right, `lifecycle confirm --guard clock`"
+        found.append(Stop("clock", doubt, remedy))
+    for repository in engine.roots.all():
+        short = engine.space.shortage(repository)
+        if short:
+            where = os.fsdecode(repository.path)
+            remedy = "free some, or move something to another disk"
+            found.append(Stop("space", f"{where}: {short}", remedy))
+    return found
 
 
 def set_enforcement(engine: Engine, repository: Repository, *, enforce: bool) -> Repository:

@@ -108,7 +108,7 @@ def rules_of(policy: LifecyclePolicy) -> list[str]:
         ("deleted", policy.delete_after_days, policy.auto_delete),
     ):
         if auto:
-            said.append(f"{name} after {days:,} days")
+            said.append(f"{name} after {'1 day' if days == 1 else f'{days:,} days'}")
         else:
             said.append(f"never {name} by itself")
     if policy.retention_days:
