@@ -22,6 +22,7 @@ from lifecycle_sync.service.temp.cleanup import (
     job_source,
 )
 from lifecycle_sync.service.temp.provider import get_storage_provider
+from lifecycle_sync.service.temp.sweep import Sweep
 from lifecycle_sync.testing.fileops import FileOpsWrapper
 from tests.support.temp_jobs import HOUR, Place, Storage
 
@@ -455,7 +456,11 @@ def test_an_emergency_stops_exactly_at_its_target_and_takes_the_oldest_first(sto
     assert cleanup.emergency()["files_deleted"] == 0
 
 
-def test_many_workers_overshoot_by_at_most_a_file_each(storage):
+@pytest.mark.parametrize("waits", [False, True])
+def test_many_workers_overshoot_by_at_most_a_file_each(storage, monkeypatch, waits):
+    if waits:
+        # As on a disk that is waited for: all of them take part.
+        monkeypatch.setattr(Sweep, "probe", lambda self, *_: setattr(self, "_waits", True))
     for number in range(300):
         storage.put(f"x{number}", size=10, hours_old=2)
     storage.settings.max_cleanup_workers = 8

@@ -238,7 +238,8 @@ class Sweep:
 
         def work() -> None:
             try:
-                self._discard_all(each(), tell, None)
+                # Each file is asked for only when the one before has gone.
+                self._discard_all(each(), tell, None, one_by_one=True)
             except BaseException:
                 stop.set()
                 raise
@@ -271,11 +272,13 @@ class Sweep:
         condemned: Iterator[Condemned],
         told: Told,
         enough: Callable[[], bool] | None,
+        *,
+        one_by_one: bool = False,
     ) -> None:
         # What is enough is asked after each one. Holds are asked for right before the files go: of
         # those who cannot take them up again for many, for each.
         refresh = getattr(self._held, "refresh", None)
-        each = enough is not None or (self._held is not None and refresh is None)
+        each = one_by_one or enough is not None or (self._held is not None and refresh is None)
         with Descent(self._fs, self._base) as descent:
             while not self.cancel.cancelled and not (enough is not None and enough()):
                 some = list(islice(condemned, 1 if each else _TOGETHER))
