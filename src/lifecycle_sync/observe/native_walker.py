@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from array import array
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _TAKEN_AT_ONCE = 64
 ALONE_DIRECTORIES = 16
 # Threads beside the one that takes, which reads as well while there is nothing to take.
 READERS = min(max((os.cpu_count() or 1) - 1, 1), 3)
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
 
 
 @cache
@@ -99,9 +100,10 @@ def walk_native(
                 readers = _start_readers(walk.work)
     finally:
         walk.close()
+        until = time.monotonic() + _CLOSE_SECONDS
         for reader in readers:
             # One that hangs in a system call ends when that returns.
-            reader.join(_CLOSE_SECONDS)
+            reader.join(max(until - time.monotonic(), 0.0))
 
 
 def _start_readers(work: Callable[[], None]) -> list[threading.Thread]:

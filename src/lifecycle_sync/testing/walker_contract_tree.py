@@ -92,9 +92,10 @@ class TreeContract(WalkerContractBase):
 class DescriptorContract(WalkerContractBase):
     """No descriptor is kept, few are needed, and a walk can be stopped."""
 
-    def test_few_descriptors_are_enough(self, light_root: bytes) -> None:
+    @pytest.mark.parametrize("left", [2, 3, 12])
+    def test_few_descriptors_are_enough(self, light_root: bytes, left: int) -> None:
         make_chain(light_root, b"d", 60, beside=b"e")
-        with _descriptors_left(12):
+        with _descriptors_left(left):
             found = self.look(light_root)
         assert len(found) == 121
         assert all(listing.error is None for listing in found.values())

@@ -20,22 +20,11 @@ void close_kept(struct journey *journey, struct source *source, struct node *nod
     source->calls->close(source, fd);
 }
 
-static void close_if_over(struct journey *journey, struct source *source, struct node *node)
-{
-    if (node->fd != CLOSED && node->users == 0 && node->unopened == 0)
-        close_kept(journey, source, node);
-}
-
-void opened(struct journey *journey, struct source *source, struct node *parent)
-{
-    parent->unopened--;
-    close_if_over(journey, source, parent);
-}
-
-static void let_go(struct journey *journey, struct source *source, struct node *node)
+void let_go(struct journey *journey, struct source *source, struct node *node)
 {
     node->users--;
-    close_if_over(journey, source, node);
+    if (node->fd != CLOSED && node->users == 0 && node->unopened == 0)
+        close_kept(journey, source, node);
 }
 
 bool spare(struct journey *journey, struct source *source, const struct node *needed)
@@ -93,7 +82,9 @@ static int open_with_room(struct journey *journey, struct source *source, const 
         if (!ran_out(fd))
             return fd;
         pthread_mutex_lock(&journey->lock);
-        again = spare(journey, source, parent) || others_are_done(journey, visits);
+        /* Once more after waiting: what was in use before may be closed now. */
+        again = spare(journey, source, parent) || others_are_done(journey, visits) ||
+                spare(journey, source, parent);
         pthread_mutex_unlock(&journey->lock);
         if (!again)
             return fd;
@@ -190,41 +181,48 @@ int open_root(struct journey *journey, struct source *source, struct node *root)
     return open_with_room(journey, source, root->name, NULL);
 }
 
+/* The usual way: -EMFILE where it does not go without more ado. */
+static int open_at_once(struct journey *journey, struct source *source, struct node *parent,
+                        const char *name)
+{
+    int fd = -EMFILE;
+    bool open;
+
+    pthread_mutex_lock(&journey->lock);
+    open = parent->fd != CLOSED && journey->open_count < OPEN_MAX;
+    parent->users += open;
+    pthread_mutex_unlock(&journey->lock);
+    if (open)
+        fd = source->calls->open_directory(source, name, parent->fd);
+    pthread_mutex_lock(&journey->lock);
+    /* Not closed even if nobody uses it: there may be a second try. */
+    parent->users -= open;
+    journey->queued += ran_out(fd);
+    pthread_mutex_unlock(&journey->lock);
+    return fd;
+}
+
 int open_below(struct journey *journey, struct source *source, struct node *parent,
                const char *name, int *lost)
 {
-    int fd = -EMFILE;
+    int fd = open_at_once(journey, source, parent, name);
 
+    if (!ran_out(fd))
+        return fd;
+    pthread_mutex_lock(&journey->narrow);
     pthread_mutex_lock(&journey->lock);
-    if (parent->fd != CLOSED && journey->open_count < OPEN_MAX) {
-        parent->users++;
-        pthread_mutex_unlock(&journey->lock);
-        fd = source->calls->open_directory(source, name, parent->fd);
+    journey->queued--;
+    pthread_mutex_unlock(&journey->lock);
+    *lost = reach(journey, source, parent);
+    if (*lost == 0) {
+        fd = open_with_room(journey, source, name, parent);
         pthread_mutex_lock(&journey->lock);
         parent->users--;
-    }
-    journey->queued += ran_out(fd);
-    pthread_mutex_unlock(&journey->lock);
-    if (ran_out(fd)) {
-        pthread_mutex_lock(&journey->narrow);
-        pthread_mutex_lock(&journey->lock);
-        journey->queued--;
         pthread_mutex_unlock(&journey->lock);
-        *lost = reach(journey, source, parent);
-        if (*lost == 0) {
-            fd = open_with_room(journey, source, name, parent);
-            pthread_mutex_lock(&journey->lock);
-            parent->users--;
-            pthread_mutex_unlock(&journey->lock);
-        }
-        pthread_mutex_unlock(&journey->narrow);
-        if (*lost == RAISED || *lost == STOPPED) {
-            fd = *lost;
-            *lost = 0;
-        }
+    } else if (*lost == RAISED || *lost == STOPPED) {
+        fd = *lost;
+        *lost = 0;
     }
-    pthread_mutex_lock(&journey->lock);
-    opened(journey, source, parent);
-    pthread_mutex_unlock(&journey->lock);
+    pthread_mutex_unlock(&journey->narrow);
     return fd;
 }

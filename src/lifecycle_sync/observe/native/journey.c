@@ -60,7 +60,7 @@ static void release(struct journey *journey, struct source *source, struct node 
 }
 
 /* The next subdirectory of a directory that has one. NULL without memory: the walk ends. */
-static struct node *begin(struct journey *journey, struct source *source, struct node *parent)
+static struct node *begin(struct journey *journey, struct node *parent)
 {
     struct others *others = &parent->subdirectories;
     const struct other *other = &others->list[parent->next];
@@ -79,12 +79,21 @@ static struct node *begin(struct journey *journey, struct source *source, struct
     journey->ahead_count++;
     journey->busy++;
     if (++parent->next == others->count) {
-        remove_item(&parent->rest);
         journey->rests--;
         others_free(others);
-        release(journey, source, parent);
     }
     return node;
+}
+
+/* One subdirectory less to open. */
+static void opened(struct journey *journey, struct source *source, struct node *parent)
+{
+    if (--parent->unopened > 0)
+        return;
+    remove_item(&parent->rest);
+    if (parent->fd != CLOSED && parent->users == 0)
+        close_kept(journey, source, parent);
+    release(journey, source, parent);
 }
 
 /* Whose next subdirectory is to be read; NULL if there is none, or enough was read ahead. */
@@ -97,7 +106,7 @@ static struct node *pick(struct journey *journey)
     if (!item->is_rest && (journey->ahead_count >= AHEAD_MAX ||
                            journey->ahead_bytes >= AHEAD_BYTES_MAX))
         return NULL;
-    while (!item->is_rest)
+    while (!item->is_rest || node_of(item)->next >= node_of(item)->subdirectories.count)
         item = item->after;
     return node_of(item);
 }
@@ -155,15 +164,16 @@ static void visit(struct journey *journey, struct source *source, struct node *n
 
     if (node->parent == NULL) {
         fd = open_root(journey, source, node);
-    } else if (node->device != node->parent->device) {
-        lost = MOUNT_POINT;
+    } else {
+        if (node->device != node->parent->device)
+            lost = MOUNT_POINT;
+        else
+            fd = open_below(journey, source, node->parent, node->name, &lost);
+        if (fd == -ELOOP || fd == -ENOTDIR)
+            lost = SWAPPED;
         pthread_mutex_lock(&journey->lock);
         opened(journey, source, node->parent);
         pthread_mutex_unlock(&journey->lock);
-    } else {
-        fd = open_below(journey, source, node->parent, node->name, &lost);
-        if (fd == -ELOOP || fd == -ENOTDIR)
-            lost = SWAPPED;
     }
     if (lost != 0)
         error = lost;
@@ -241,7 +251,7 @@ void journey_work(struct journey *journey, struct source *source)
     journey->hands++;
     while (!journey->stopped) {
         struct node *parent = pick(journey);
-        struct node *node = parent == NULL ? NULL : begin(journey, source, parent);
+        struct node *node = parent == NULL ? NULL : begin(journey, parent);
 
         if (node != NULL) {
             pthread_mutex_unlock(&journey->lock);
@@ -299,7 +309,7 @@ static bool help(struct journey *journey, struct source *source)
         journey->ahead_count++;
         journey->busy++;
     } else if ((parent = pick(journey)) != NULL) {
-        node = begin(journey, source, parent);
+        node = begin(journey, parent);
     }
     if (node == NULL)
         return false;

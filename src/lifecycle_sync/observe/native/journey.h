@@ -6,7 +6,8 @@
 
 #include "listing.h"
 
-/* An element of the order of a walk: a directory that was begun, or the rest of its children. */
+/* An element of the order of a walk: a directory that was begun, or, after its last subdirectory that
+   was begun, the place of the next. */
 struct item {
     struct item *before, *after;
     bool is_rest;
@@ -14,7 +15,7 @@ struct item {
 
 struct node {
     struct item place; /* until it is taken */
-    struct item rest;  /* while there are subdirectories that were not begun */
+    struct item rest;  /* while there are subdirectories that were not opened */
     struct node *parent;
     /* At first what its parent's listing saw, then what was opened. */
     uint64_t inode, device;
@@ -42,7 +43,7 @@ struct journey {
     struct node *root;
     bool begun, stopped;
     int failure;                      /* errno that ends the walk */
-    size_t rests;                     /* of them in the order */
+    size_t rests;                     /* with subdirectories that were not begun */
     size_t ahead_count, ahead_bytes;  /* begun and not taken; the memory of those that are done */
     unsigned hands, idle;             /* threads that work here, and of these wait */
     unsigned busy, queued;            /* visits under way, and of these wait for `narrow` */
@@ -90,8 +91,8 @@ void journey_free(struct journey *journey);
 int open_root(struct journey *journey, struct source *source, struct node *root);
 int open_below(struct journey *journey, struct source *source, struct node *parent,
                const char *name, int *lost);
-/* One subdirectory less to open. With the lock held, as the following two. */
-void opened(struct journey *journey, struct source *source, struct node *parent);
+/* One user less; what is open for nothing more is closed. With the lock held, as all below. */
+void let_go(struct journey *journey, struct source *source, struct node *node);
 /* Close half of the open directories, those that are needed last; false if there is none. */
 bool spare(struct journey *journey, struct source *source, const struct node *needed);
 void close_kept(struct journey *journey, struct source *source, struct node *node);
