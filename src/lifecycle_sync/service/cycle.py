@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,13 +19,14 @@ from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import CancelledError, LifecycleError, OfflineError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.conflict import Strategy
+from lifecycle_sync.model.observation import Listing
 from lifecycle_sync.model.operation import Run, RunStatus, RunType
-from lifecycle_sync.model.record import HashCounts, HashTask
+from lifecycle_sync.model.record import DirectoryTotals, HashCounts, HashTask
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.observe.ignore import IgnoreRules
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.hash_pass import Hashed, HashPass, Wanted
-from lifecycle_sync.service.judging import judge
+from lifecycle_sync.service.judging import Judged, judge
 from lifecycle_sync.service.listings import listings_of, margin_ns_of
 from lifecycle_sync.service.locks import Locks
 from lifecycle_sync.service.own_files import own_files
@@ -145,13 +147,12 @@ class Cycle:
     def _fresh(self, repository: Repository) -> Repository:
         return self._registry.repository(repository.repository_id) or repository
 
-    # -- observe and record ----------------------------------------------------------------
+    # -- one pass over all of a root -------------------------------------------------------
 
     def _scan(
         self, repository: Repository, run_type: RunType, progress: Progress, cancel: CancelToken
     ) -> SyncReport:
         before = self._registry.directory_totals(repository.repository_id)
-        known = repository.complete_generation > 0
         begun_ns = next_stamp_ns()
         if repository.identity.network:
             # Another machine's clock.
@@ -159,37 +160,21 @@ class Cycle:
         run = self._registry.begin_run(
             repository.repository_id, run_type, self._clock.now_ns(), whole=True
         )
+        known = before if repository.complete_generation > 0 else None
         progress.begin(
             "index",
             repository.path,
-            before.files if known else None,
-            before.bytes if known else None,
+            known.files if known else None,
+            known.bytes if known else None,
         )
         try:
-            with Descent(self._fs, repository.path) as descent:
-                counts = scan(
-                    self._registry,
-                    run,
-                    repository,
-                    listings_of(
-                        self._registry,
-                        repository,
-                        self.rules,
-                        known=before,
-                        own=self.own_files(),
-                        fs=self._fs,
-                        clock=self._clock,
-                        cancel=cancel,
-                        walker=self._settings.walker,
-                    ),
-                    ignored=lambda path: self._ignored(repository, path),
-                    is_there=partial(is_there, self._fs, descent),
-                    clock=self._clock,
-                    cancel=cancel,
-                    progress=progress,
-                    batch_files=self._settings.batch_size,
-                )
-            report = self._settle(repository, run, counts, cancel, begun_ns)
+            # What is observed is recorded while more of it comes.
+            listings = self._observe(repository, before, cancel)
+            counts = self._record(repository, run, listings, progress, cancel)
+            decided = self._decide(repository, run, counts, cancel, begun_ns)
+            # Act: a pass touches no file of anybody's. Policies do, on what it has recorded, and
+            # record it in turn (`enforcing`).
+            return self._report(run, counts, decided)
         except CancelledError:
             self._end(run, RunStatus.FAILED, error="cancelled")
             raise
@@ -199,7 +184,93 @@ class Cycle:
             return SyncReport(repository, run=run, error=failure)
         finally:
             progress.end()
-        return report
+
+    def _observe(
+        self, repository: Repository, known: DirectoryTotals, cancel: CancelToken
+    ) -> Iterable[Listing]:
+        """From the world to facts: the folders of a root, as they are read."""
+        return listings_of(
+            self._registry,
+            repository,
+            self.rules,
+            known=known,
+            own=self.own_files(),
+            fs=self._fs,
+            clock=self._clock,
+            cancel=cancel,
+            walker=self._settings.walker,
+        )
+
+    def _record(
+        self,
+        repository: Repository,
+        run: Run,
+        listings: Iterable[Listing],
+        progress: Progress,
+        cancel: CancelToken,
+    ) -> ScanCounts:
+        """The facts, where they differ from the records; what was not found is noted as such."""
+        with Descent(self._fs, repository.path) as descent:
+            counts = scan(
+                self._registry,
+                run,
+                repository,
+                listings,
+                ignored=lambda path: self._ignored(repository, path),
+                is_there=partial(is_there, self._fs, descent),
+                clock=self._clock,
+                cancel=cancel,
+                progress=progress,
+                batch_files=self._settings.batch_size,
+            )
+        if repository.kind is RepositoryKind.ROOT:
+            self._retire_unseen(run, cancel)
+        return counts
+
+    def _decide(
+        self,
+        repository: Repository,
+        run: Run,
+        counts: ScanCounts,
+        cancel: CancelToken,
+        begun_ns: int,
+    ) -> Judged | SyncReport:
+        """What of that which was not found may be believed: moved, gone, or kept for a person; a
+        report where the root itself is in doubt."""
+        # It may have been unmounted while it was being read.
+        repository, verdict = self._roots.check(self._fresh(repository))
+        if not verdict.passed:
+            return SyncReport(repository, verdict=verdict)
+        return judge(
+            self._registry,
+            repository,
+            run,
+            fs=self._fs,
+            cancel=cancel,
+            begun_ns=begun_ns,
+            known_before=lambda moved: self._known_before(repository, run, counts.added - moved),
+            ignore_hash=self.rules.hash,
+            strategy=Strategy(self._settings.conflict_strategy),
+        )
+
+    def _report(self, run: Run, counts: ScanCounts, decided: Judged | SyncReport) -> SyncReport:
+        """The end of the pass, recorded, and what it came to, for people."""
+        if isinstance(decided, SyncReport):
+            assert decided.verdict is not None, "the root is in doubt"
+            run = self._end(run, RunStatus.FAILED, counts, error=decided.verdict.reason)
+            return dataclasses.replace(decided, run=run, counts=counts)
+        run = self._end(
+            run, RunStatus.COMPLETED, counts, removed=decided.removed, moved=decided.moved
+        )
+        return SyncReport(
+            decided.repository,
+            run=run,
+            verdict=None if decided.verdict.passed else decided.verdict,
+            counts=counts,
+            removed=decided.removed,
+            moved=decided.moved,
+            missing=decided.missing,
+        )
 
     def _scan_below(
         self,
@@ -261,48 +332,6 @@ class Cycle:
                 continue
             own.add((found.st_dev, found.st_ino))
         return frozenset(own)
-
-    # -- decide what may be believed -------------------------------------------------------
-
-    def _settle(
-        self,
-        repository: Repository,
-        run: Run,
-        counts: ScanCounts,
-        cancel: CancelToken,
-        begun_ns: int,
-    ) -> SyncReport:
-        """Judge what was not found, and record it as moved or gone if the guards let it pass."""
-        if repository.kind is RepositoryKind.ROOT:
-            self._retire_unseen(run, cancel)
-        # The root may have been unmounted while it was being read.
-        repository, verdict = self._roots.check(self._fresh(repository))
-        if not verdict.passed:
-            run = self._end(run, RunStatus.FAILED, counts, error=verdict.reason)
-            return SyncReport(repository, run=run, verdict=verdict, counts=counts)
-        judged = judge(
-            self._registry,
-            repository,
-            run,
-            fs=self._fs,
-            cancel=cancel,
-            begun_ns=begun_ns,
-            known_before=lambda moved: self._known_before(repository, run, counts.added - moved),
-            ignore_hash=self.rules.hash,
-            strategy=Strategy(self._settings.conflict_strategy),
-        )
-        run = self._end(
-            run, RunStatus.COMPLETED, counts, removed=judged.removed, moved=judged.moved
-        )
-        return SyncReport(
-            judged.repository,
-            run=run,
-            verdict=None if judged.verdict.passed else judged.verdict,
-            counts=counts,
-            removed=judged.removed,
-            moved=judged.moved,
-            missing=judged.missing,
-        )
 
     def _known_before(self, repository: Repository, run: Run, added: int) -> int:
         """How many files were known after the last scan that saw the whole root."""
