@@ -72,7 +72,10 @@ def _explained_sheet(found: Explanation) -> list[Block]:
         ("delete", dates.delete_ns),
     ]
     blocks.append(
-        Table("Dates", [[name, "never" if ns is None else time_text(ns)] for name, ns in moments])
+        Table(
+            "Dates",
+            [[name, _never(found, name) if ns is None else time_text(ns)] for name, ns in moments],
+        )
     )
     if found.versions:
         rows = [
@@ -95,6 +98,14 @@ def _explained_sheet(found: Explanation) -> list[Block]:
     if held:
         blocks.append(Notes("Holds", held))
     return blocks
+
+
+def _never(found: Explanation, name: str) -> str:
+    """What stands in the place of a date that there is not."""
+    if name == "age counts from":
+        return "it was never downloaded"
+    kept = found.file.state.value == "backup_complete" and found.policy.backup_frequency_hours
+    return "when it changes" if name == "backup" and kept else "never"
 
 
 def _until(ends_ns: int | None) -> str:
