@@ -162,3 +162,17 @@ def test_a_file_with_several_links_is_not_erased_and_stays(base: Path):
         assert (report.completed, report.skipped) == (0, 1)
         assert "hard links" in report.done[0].reason
         assert (base / "elsewhere").read_bytes() == b"a" * 5000
+
+
+def test_an_act_ends_when_what_it_took_is_durable_in_the_trash(base: Path):
+    fs = RecordingFileOps(FileOps())
+    with _engine(base, fs) as engine:
+        repository = engine.add_root(base / "root").repository
+        engine.sync()
+        for act in (engine.acts.delete, engine.acts.archive):
+            (file, *_) = _files(engine)
+            fs.calls.clear()
+            assert act(repository, [file]).completed == 1
+            calls = [it for it in map(str, fs.calls) if "/trash/" in it]
+            last = max(n for n, it in enumerate(calls) if it.startswith("rename_noreplace"))
+            assert any(it.startswith("syncfs") for it in calls[last:]), calls[last:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.file import FileFlag
 from lifecycle_sync.service import act_orders
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.vault.vault import VaultKind
@@ -78,3 +79,46 @@ def test_what_changes_while_it_is_read_is_left_to_the_next_scan(house, deed, siz
     vault = house.engine.vaults.get(VaultKind(verb), create=False)
     kept = vault.all_versions(house.repository.repository_id)
     assert [event.path for event in kept] == [b"b"]
+
+
+@pytest.mark.parametrize("verb", ["back_up", "archive"])
+def test_what_changed_since_its_record_is_left_to_the_next_scan(house, verb):
+    house.write("a", b"as it was")
+    house.sync()
+    files = house.engine.registry.files_under(house.repository.repository_id, b"", None, 9)
+    house.write("a", b"another")
+    report = getattr(house.engine.acts, verb)(house.repository, files)
+    assert (report.completed, report.skipped) == (0, 1)
+    assert "changed since it was last looked at" in report.done[0].reason
+    assert (house.root / "a").read_bytes() == b"another"
+    for kind in VaultKind:
+        if house.engine.vaults.is_there(kind):
+            vault = house.engine.vaults.get(kind, create=False)
+            assert list(vault.all_versions(house.repository.repository_id)) == []
+
+
+class Rotten(FileOps):
+    """A disk that gives other bytes of one file than were written, and says nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.fspath(path)
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        data = os.pread(fd, length, offset)
+        rots = os.readlink(f"/proc/self/fd/{fd}") == self.path
+        return bytes(byte ^ 1 for byte in data) if rots else data
+
+
+@pytest.mark.parametrize("verb", ["backup", "archive"])
+def test_what_rots_is_no_version_and_is_not_archived(house, verb):
+    house.write("a", b"whole")
+    house.sync()
+    house.reopen(fs=Rotten(house.root / "a"))
+    act = {"backup": act_orders.back_up, "archive": act_orders.archive}[verb]
+    (outcome,) = act(house.engine, [os.fspath(house.root / "a")], How())
+    assert (outcome.report.completed, outcome.report.skipped) == (0, 1)
+    assert "suspect" in outcome.report.done[0].reason
+    assert FileFlag.SUSPECT in house.record("a").flags
+    assert (house.root / "a").exists()
+    vault = house.engine.vaults.get(VaultKind(verb), create=False)
+    assert list(vault.all_versions(house.repository.repository_id)) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import act_orders, trash_orders
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.progress import NoProgress
@@ -95,3 +96,15 @@ def test_without_syncfs_each_file_and_each_folder_is_synced(house):
     after = [it for it in calls[moves[-1] :] if it.startswith("fsync")]
     for end in ("/root/a)", "/root)"):
         assert any(it.endswith(end) for it in after), after
+
+
+def test_bytes_are_durable_before_they_get_their_names_and_the_names_after(house):
+    shutil.rmtree(house.root / "a")
+    fs = RecordingFileOps(FileOps())
+    house.reopen(fs=fs)
+    restore(house.engine, RestoreOrder([os.fspath(house.root)]), How())
+    steps = [it for it in fs.methods if it in ("write", "rename_noreplace", "syncfs")]
+    last = len(steps) - steps[::-1].index("rename_noreplace")
+    first = steps.index("rename_noreplace")
+    assert steps[first - 1] == "syncfs"
+    assert "syncfs" in steps[last:]

@@ -32,7 +32,7 @@ def learn_from_vaults(engine: Engine) -> tuple[list[str], list[str]]:
         if not engine.vaults.is_there(kind):
             continue
         try:
-            vault = engine.vaults.get(kind, create=False)
+            vault = engine.vaults.get(kind, create=False, to_read=True)
         except LifecycleError as error:
             lost.append(f"what the {kind.value} vault {path} tells: {error.cause}")
             continue

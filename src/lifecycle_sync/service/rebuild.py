@@ -44,7 +44,7 @@ from lifecycle_sync.service.learning import (
 from lifecycle_sync.service.marker import read_marker
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.rebuild_files import Note, RebuildFiles
-from lifecycle_sync.service.rebuild_words import all_lost, lost_of
+from lifecycle_sync.service.rebuild_words import all_lost, but_for_the_vault, lost_of
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.vault.vault import VaultKind
 
@@ -144,6 +144,8 @@ class _Rebuild:
                 note = self._make(given)
         with Engine.open(self._settings, fs=self._fs, clock=self._clock, create=False) as engine:
             learned, lost = learn_from_vaults(engine)
+            # That the new registry has a store means that its vault was there, and was read.
+            told = not lost and engine.registry.store(VaultKind.BACKUP.value) is not None
             rebuilt = self._fill(engine, given, note.kept, progress, (learned, lost))
             registry_id = engine.registry.registry_id
         self._files.clean()
@@ -154,7 +156,7 @@ class _Rebuild:
             origin=note.origin,
             source=note.source,
             roots=tuple(sorted(rebuilt, key=lambda root: root.path)),
-            lost=(*note.lost, *lost),
+            lost=(*(but_for_the_vault(note.lost) if told else note.lost), *lost),
             resumed=resumed,
             learned=tuple(learned),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from lifecycle_sync.registry.salvage import Salvage, TableSalvage
 
 # What the rows of a table are to a person, and what follows from their loss.
@@ -24,15 +26,31 @@ _ROWS = {
 }
 
 
+_IDS = "ids and history of files"
+_STATES = "states, claims, holds, and policies that were chosen for single files"
+_ENFORCED = "which roots were enforced: all of them only advise until they are enforced again"
+
+
 def all_lost(why: str) -> tuple[str, ...]:
     """What is lost where nothing of the old database could be used; `why` says why."""
     return (
-        f"ids and history of files: {why}",
-        "states, claims, holds, and policies that were chosen for single files",
+        f"{_IDS}: {why}",
+        _STATES,
         "registrations by name outside every root, and orders not to follow a file",
-        "which roots were enforced: all of them only advise until they are enforced again",
+        _ENFORCED,
         "of the journal what no vault tells of, and past runs",
     )
+
+
+def but_for_the_vault(lost: Iterable[str]) -> Iterator[str]:
+    """The same, where the backup vault was read whole: it tells of much of that."""
+    for line in lost:
+        if line.startswith(_IDS):
+            yield line.replace(_IDS, f"{_IDS} that no vault tells of", 1)
+        elif line == _STATES:
+            yield "claims"
+        elif line != _ENFORCED:
+            yield line
 
 
 def lost_of(found: Salvage) -> tuple[str, ...]:
