@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.returning import Back
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import act_orders, trash_orders
 from lifecycle_sync.service.act_orders import How
@@ -16,6 +20,7 @@ from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.restoring import RestoreOrder, conflict_of, restore
 from lifecycle_sync.testing.fileops import RecordingFileOps
 from lifecycle_sync.testing.steps import PlainFileOps
+from lifecycle_sync.vault.vault import VaultKind
 from tests.support.house import House
 
 
@@ -108,3 +113,67 @@ def test_bytes_are_durable_before_they_get_their_names_and_the_names_after(house
     first = steps.index("rename_noreplace")
     assert steps[first - 1] == "syncfs"
     assert "syncfs" in steps[last:]
+
+
+def _backs(house: House, *paths: bytes) -> list[Back]:
+    """The last versions of these files."""
+    vault = house.engine.vaults.get(VaultKind.BACKUP, create=False)
+    events = {event.path: event for event in vault.all_versions(house.repository.repository_id)}
+    files = house.engine.registry.act_files([events[path].file_id for path in paths])
+    return [Back(files[events[it].file_id], events[it], it) for it in paths]
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        (b"../outside", "leaves the target"),
+        (b"a/../../outside", "leaves the target"),
+        (b"/outside", "leaves the target"),
+        (b".lifecycle/root.json", "lifecycle's own"),
+        (b".lifecycle/trash/x", "lifecycle's own"),
+    ],
+)
+def test_no_version_gets_a_place_outside_or_among_our_own(house, to, reason):
+    marker = (house.root / ".lifecycle/root.json").read_bytes()
+    (back,) = _backs(house, b"a/1")
+    for conflict in Conflict:
+        report = house.engine.acts.restore(
+            house.repository, [back._replace(to=to)], conflict=conflict
+        )
+        assert (report.completed, report.failed) == (0, 1)
+        assert reason in report.done[0].reason
+    assert (house.root / ".lifecycle/root.json").read_bytes() == marker
+    assert not (house.base / "outside").exists()
+
+
+def test_what_is_held_does_not_give_way_to_a_restore(house):
+    house.write("a/1", b"newer, and held")
+    house.sync()
+    house.engine.statements.hold(file_id=house.record("a/1").file_id, reason="court order 7")
+    order = RestoreOrder([os.fspath(house.root / "a/1")], conflict=Conflict.REPLACE)
+    (outcome,) = restore(house.engine, order, How())
+    assert (outcome.report.completed, outcome.report.skipped) == (0, 1)
+    assert "court order 7" in outcome.report.done[0].reason
+    assert (house.root / "a/1").read_bytes() == b"newer, and held"
+
+
+class Refusing(FileOps):
+    """A disk that takes a restored file only once: into an empty place no more."""
+
+    def rename_noreplace(self, source: Any, target: Any, source_fd: int, target_fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{source_fd}").endswith(".lifecycle/tmp"):
+            try:
+                os.stat(target, dir_fd=target_fd)
+            except FileNotFoundError:
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        super().rename_noreplace(source, target, source_fd, target_fd)
+
+
+def test_what_gave_way_comes_back_when_nothing_came_in_its_place(house):
+    house.write("a/1", b"never kept")
+    house.sync()
+    house.reopen(fs=Refusing())
+    order = RestoreOrder([os.fspath(house.root / "a/1")], conflict=Conflict.REPLACE)
+    (outcome,) = restore(house.engine, order, How())
+    assert (outcome.report.completed, outcome.report.failed) == (0, 1)
+    assert (house.root / "a/1").read_bytes() == b"never kept"
