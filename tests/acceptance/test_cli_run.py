@@ -107,6 +107,7 @@ def test_json_gives_a_line_a_root(tree, work):
     assert policies["item"] == "policies"
     # They have only just been written.
     assert (upcoming["item"], upcoming["verb"], upcoming["guard"]) == ("next", "backup", "")
+    assert os.path.exists(upcoming["path"])
     assert timedelta(0) < datetime.fromisoformat(upcoming["due"]) - datetime.now(UTC)
     assert {line["path"] for line in done.lines[:2]} == {str(tree), str(other)}
     assert first["path"] == str(tree)

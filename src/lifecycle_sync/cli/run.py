@@ -25,6 +25,7 @@ from lifecycle_sync.errors import CancelledError, ConfigError, LifecycleError
 from lifecycle_sync.service.api import (
     CancelToken,
     Repository,
+    below,
     path_fields,
     summary_fields,
     summary_of,
@@ -201,7 +202,7 @@ class _Follower:
                 self._session.say(f"Ended: {error.cause}; {error.remedy}")
                 return 0
             if self._policies and self._session.as_json:
-                write_json({"item": "next", **_next_fields(self._engine.decisions.upcoming())})
+                write_json({"item": "next", **self._next_fields()})
                 flush()
             if once:
                 return exit_code_of(self._outcomes) or self._enforced_code
@@ -244,10 +245,29 @@ class _Follower:
         if action is None:
             self._session.say("Nothing will happen to a file by its date, as things are")
             return
-        name = name_text(utf8_text(action.path))
+        name = name_text(utf8_text(self._path(action)))
         what = f"{action.verb.value} {name} ({action.policy_name}: {action.reason})"
         held = f"; {action.guard} stands against it" if action.guard else ""
         self._session.say(f"Next by its date, on {time_text(action.due_ns)}: {what}{held}")
+
+    def _next_fields(self) -> dict[str, Any]:
+        """What happens next to a file by its date; all null where nothing will, as things are."""
+        action = self._engine.decisions.upcoming()
+        if action is None:
+            return dict.fromkeys(("due", "verb", "file_id", "path", "policy", "reason", "guard"))
+        return {
+            "due": to_iso(action.due_ns),
+            "verb": action.verb.value,
+            "file_id": to_text(action.file_id),
+            **path_fields(self._path(action)),
+            "policy": action.policy_name,
+            "reason": action.reason,
+            "guard": action.guard,
+        }
+
+    def _path(self, action: Action) -> bytes:
+        repository = self._engine.registry.repository(action.repository_id)
+        return action.path if repository is None else below(repository.path, action.path)
 
     def _register(self, folders: Sequence[str], *, enforce: bool) -> list[Repository] | None:
         """The roots that were named, registered; None for all there are."""
@@ -346,21 +366,6 @@ class _Follower:
 
     def _on_trouble(self, error: LifecycleError) -> None:
         self._session.warn(f"lifecycle: {error}; trying again at the next pass")
-
-
-def _next_fields(action: Action | None) -> dict[str, Any]:
-    """What happens next to a file by its date; all null where nothing will, as things are."""
-    if action is None:
-        return dict.fromkeys(("due", "verb", "file_id", "path", "policy", "reason", "guard"))
-    return {
-        "due": to_iso(action.due_ns),
-        "verb": action.verb.value,
-        "file_id": to_text(action.file_id),
-        **path_fields(action.path),
-        "policy": action.policy_name,
-        "reason": action.reason,
-        "guard": action.guard,
-    }
 
 
 def _enforced_fields(enforced: Enforced) -> dict[str, Any]:
