@@ -23,6 +23,8 @@ _PACKAGE = "src/lifecycle_sync"
 _GUARDS = f"{_PACKAGE}/decide/guards.py"
 _PLANNING = f"{_PACKAGE}/decide/planning.py"
 _APPLYING = f"{_PACKAGE}/service/applying.py"
+_TEMP = f"{_PACKAGE}/service/temp"
+_KEEPING = "tests/integration/test_temp_keeping.py"
 _POLICIES = "tests/integration/test_policies.py"
 
 
@@ -229,6 +231,49 @@ PROOFS = [
         "    if policy.max_versions == 0 and policy.keep == KeepRules() and not allow_empty:\n",
         "    if False:\n",
         "tests/unit/test_policies_random.py",
+    ),
+    Proof(
+        "hold, on temporary files",
+        f"{_TEMP}/sweep.py",
+        "        if self._held is not None and self._held(os.path.join(self._base, file.path)):\n",
+        "        if self._base is None:\n",
+        _KEEPING,
+    ),
+    Proof(
+        "hold, on temporary files, as of now",
+        f"{_TEMP}/sweep.py",
+        "                if refresh is not None:\n                    refresh()\n",
+        "",
+        f"{_KEEPING}::test_a_hold_that_comes_during_a_clean_up_holds_from_then_on",
+    ),
+    Proof(
+        "a root below temporary files",
+        f"{_TEMP}/sweep.py",
+        "                    if folder and self._is_anothers(fd, folder):\n",
+        "                    if folder is None:\n",
+        f"{_KEEPING}::test_a_root_or_a_vault_below_a_temporary_folder_is_none_of_its_files",
+    ),
+    Proof(
+        "clock, over temporary files",
+        f"{_TEMP}/keeping.py",
+        "        if doubt := self._doubt():\n",
+        "        if (doubt := self._doubt()) is None:\n",
+        f"{_KEEPING}::test_while_the_clock_is_in_doubt_no_file_counts_as_old",
+    ),
+    Proof(
+        "under pressure no more than needed, by many workers",
+        f"{_TEMP}/sweep.py",
+        "self._discard_all(each(), tell, None, one_by_one=True)",
+        "self._discard_all(each(), tell, None)",
+        "tests/integration/test_temp_cleanup.py"
+        "::test_many_workers_overshoot_by_at_most_a_file_each",
+    ),
+    Proof(
+        "another file in the place of a declared one",
+        f"{_PACKAGE}/decide/orphans.py",
+        "    if (file.device, file.inode) == (known.device, known.inode):\n",
+        "    if known.path:\n",
+        "tests/integration/test_temp_jobs.py",
     ),
 ]
 

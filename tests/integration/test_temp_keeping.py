@@ -159,14 +159,16 @@ def test_holds_that_cannot_be_read_let_nothing_go(storage):
 
 
 def test_a_root_or_a_vault_below_a_temporary_folder_is_none_of_its_files(house, storage):
-    for name in ("photos/a.jpg", "vault/packs/x", "temp/file"):
+    for name in ("photos/a.jpg", "vault/packs/x", "temp/file", "theirs/file"):
         storage.put(name)
+    (storage.base / "theirs" / ".lifecycle" / "leases").mkdir(parents=True)
     house.engine.add_root(storage.base / "photos")
     (storage.base / "vault" / "FORMAT").write_text("{}")
     (storage.base / "vault" / "manifests").mkdir()
     result = storage.cleanup(provider=Place(storage.base, 40)).scheduled()
-    assert storage.left() == {"photos/a.jpg", "vault/packs/x", "vault/FORMAT"}
-    assert any("is a root or a vault" in error for error in result["errors"])
+    assert storage.left() == {"photos/a.jpg", "vault/packs/x", "vault/FORMAT", "theirs/file"}
+    told = [error for error in result["errors"] if "is a root or a vault" in error]
+    assert len(told) == 2 * 2, "both sweeps, both folders"
 
 
 # -- what `run` does by itself -----------------------------------------------------------------

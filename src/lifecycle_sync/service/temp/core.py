@@ -178,7 +178,7 @@ class TempCleanup:
         as_given: set[bytes] = set()
         for given in completed_files:
             name = os.path.basename(os.fspath(given))
-            if name not in ("", ".", ".."):
+            if name not in ("", ".", "..") and "\0" not in name:
                 as_given.add(os.fsencode(name))
                 wanted.add(os.fsencode(name if name.startswith(prefix) else prefix + name))
         sweep = self._sweep(cancel)

@@ -25,12 +25,13 @@ from lifecycle_sync.decide.job_names import JobNames
 from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import OfflineError
 from lifecycle_sync.fileops import FileOps
-from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
+from lifecycle_sync.model.repository import MARKER_NAME, PRIVATE_DIRECTORY
 from lifecycle_sync.model.temp import TempFile
 from lifecycle_sync.service.temp.leases import leased
 
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _LOOKED_AT = 256
+_MARKER = PRIVATE_DIRECTORY + b"/" + MARKER_NAME
 # What a vault has.
 _VAULT = (b"FORMAT", b"manifests")
 # So many files are unlinked by one thread to see how it goes, and more threads take part where less
@@ -116,8 +117,7 @@ class Sweep:
                     self._failed(folder, failure(error).reason)
                     continue
                 try:
-                    if folder and self._is_anothers(fd):
-                        self._failed(folder, "it is a root or a vault, and stays as it is")
+                    if folder and self._is_anothers(fd, folder):
                         continue
                     for file in self._in(fd, folder, descent.device, waiting):
                         count += 1
@@ -129,15 +129,19 @@ class Sweep:
                 finally:
                     self._fs.close(fd)
 
-    def _is_anothers(self, fd: int) -> bool:
-        """Whether a folder is a root under management, a folder of temporary files in its own
-        right, or a vault: what lies in it is no temporary file of this one."""
-        return self._has(fd, PRIVATE_DIRECTORY) or all(self._has(fd, it) for it in _VAULT)
+    def _is_anothers(self, fd: int, folder: bytes) -> bool:
+        """Whether a folder is a root under management, a vault, or a folder of temporary files in
+        its own right: what lies in it is no temporary file of this one."""
+        if self._has(fd, _MARKER) or all(self._has(fd, it) for it in _VAULT):
+            self._failed(folder, "it is a root or a vault, and stays as it is")
+            return True
+        # It has leases of its own, which say who works there.
+        return self._has(fd, PRIVATE_DIRECTORY)
 
     def _has(self, fd: int, name: bytes) -> bool:
         try:
             self._fs.stat(name, dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
