@@ -94,8 +94,8 @@ PROOFS = [
     Proof(
         "open for writing",
         _APPLYING,
-        "        writers = fs.has_writers(fd)\n",
-        "        writers = False\n",
+        "        found = fs.has_writers(fd)\n",
+        "        found = False\n",
         f"{_POLICIES}::test_what_somebody_writes_is_skipped",
     ),
     Proof(

@@ -58,6 +58,26 @@ def test_a_disk_that_fails_stops_the_run(estate: Estate):
     assert len([it for it in estate.root.iterdir() if it.suffix == ".txt"]) == 4
 
 
+class NoLeases(FileOps):
+    """A filesystem of the network, or somebody else's files."""
+
+    def bar_writers(self, fd: int) -> bool | None:
+        return None
+
+
+def test_where_nobody_can_say_who_writes_the_reason_says_so(estate: Estate):
+    estate.reopen(fs=NoLeases())
+    assert estate.apply()["completed"] == 4
+    rows = [
+        it
+        for it in estate.engine.registry.journal(None, 1_000, types=["delete"])
+        if it.status == "completed"
+    ]
+    assert len(rows) == 4
+    for row in rows:
+        assert "its time is over; writers unknown" in (row.details or "")
+
+
 class Unreadable(FileOps):
     """Some files cannot be read."""
 

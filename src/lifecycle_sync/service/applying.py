@@ -7,7 +7,7 @@ does not fit is skipped with a reason. Done twice, the second time finds nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -126,8 +126,10 @@ def _apply_in_root(
                 why = barred[task.verb]
                 total.add([_skipped(it, why) for it in batch.actions])
                 continue
-            files = list(_still(engine, repository, batch, total))
-            total.join(_act(engine, repository, batch, files, how, breaker=breaker))
+            unknown: set[bytes] = set()
+            files = list(_still(engine, repository, batch, total, unknown))
+            for task_of, part in _by_writers(batch, files, unknown):
+                total.join(_act(engine, repository, task_of, part, how, breaker=breaker))
             if breaker.tripped:
                 raise GuardError(
                     f"its disk failed at {breaker.errors:,} files: the rest is left for the next"
@@ -137,6 +139,16 @@ def _apply_in_root(
                     subject=repository.path,
                     remedy="see the journal for what is wrong (`lifecycle history FILE`)",
                 )
+
+
+def _by_writers(
+    task: _Task, files: Sequence[ActFile], unknown: Collection[bytes]
+) -> Iterator[tuple[_Task, list[ActFile]]]:
+    """What nobody writes, and what nobody can say it of: the journal has that as a reason."""
+    yield task, [file for file in files if file.file_id not in unknown]
+    doubtful = [file for file in files if file.file_id in unknown]
+    if doubtful:
+        yield task._replace(reason=f"{task.reason}; writers unknown"), doubtful
 
 
 def _skipped(action: Action, reason: str) -> Done:
@@ -204,17 +216,29 @@ def _still(
     repository: Repository,
     task: _Task,
     total: Report,
+    unknown: set[bytes],
 ) -> Iterator[ActFile]:
-    """The files that still are what the plan expects; why the others are left goes to `total`."""
+    """The files that still are what the plan expects; why the others are left goes to `total`, and
+    the ids of those of which nobody can say who writes them to `unknown`."""
     known = engine.registry.act_files([action.file_id for action in task.actions])
     with Descent(engine.fs, repository.path) as descent:
         for action in task.actions:
             file = known.get(action.file_id)
             reason = _against(engine, descent, task, action, file)
+            if not reason and file is not None and _is_looked_into(task.verb, file):
+                reason, known_to = writers(engine, descent, file)
+                if not known_to:
+                    unknown.add(file.file_id)
             if reason or file is None:
                 total.add([_skipped(action, reason)])
             else:
                 yield file
+
+
+def _is_looked_into(verb: Verb, file: ActFile) -> bool:
+    """Whether it matters who has a file open for writing."""
+    away = verb in DESTRUCTIVE and verb is not Verb.EXPIRE
+    return away and file.kind is Kind.REGULAR and file.state is not _ARCHIVED
 
 
 def _against(
@@ -246,8 +270,6 @@ def _against(
         read_since = _read_since(engine, descent, task, action)
         if read_since:
             return read_since
-    if verb in DESTRUCTIVE and verb is not Verb.EXPIRE and file.kind is Kind.REGULAR:
-        return writers(engine, descent, file)
     return ""
 
 
@@ -278,20 +300,23 @@ def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -
     return "it was read since, and is not old enough" if age_ns < days * NS_PER_DAY else ""
 
 
-def writers(engine: Engine, descent: Descent, file: ActFile) -> str:
-    """Why a file is not to be touched because of who has it open; empty where nobody has."""
+def writers(engine: Engine, descent: Descent, file: ActFile) -> tuple[str, bool]:
+    """Why a file is not to be touched because of who has it open, empty where nobody has; and
+    whether that can be known."""
     folder, _, name = file.path.rpartition(b"/")
     fs = engine.fs
     try:
         fd, _found = fs.open_read_stat(name, descent.open(folder))
     except (NotRegularFileError, FileNotFoundError, NotADirectoryError):
-        return CHANGED
-    except OSError as error:
+        return CHANGED, True
+    except PermissionError:
         # Who may not read it may still move it; what that comes to, the act finds out.
-        return "" if isinstance(error, PermissionError) else (error.strerror or str(error)).lower()
+        return "", False
+    except OSError as error:
+        return (error.strerror or str(error)).lower(), True
     try:
-        writers = fs.has_writers(fd)
+        found = fs.has_writers(fd)
     finally:
         fs.close(fd)
     # Where leases are refused the fingerprint has to do: it is compared again at the rename.
-    return "somebody has it open for writing" if writers else ""
+    return "somebody has it open for writing" if found else "", found is not None

@@ -139,7 +139,7 @@ class _Resolver:
         if young:
             return young
         with Descent(engine.fs, self._repository.path) as descent:
-            return writers(engine, descent, file)
+            return writers(engine, descent, file)[0]
 
     # -- the stories of the registry -----------------------------------------------------------
 
