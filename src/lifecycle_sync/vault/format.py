@@ -11,6 +11,7 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -249,6 +250,12 @@ def algorithm_code(algorithm: str) -> int:
         return _ALGORITHM_CODES[algorithm]
     except KeyError:
         raise ValueError(f"unknown algorithm: {algorithm}") from None
+
+
+@cache
+def code_byte(algorithm: str) -> bytes:
+    """The same number, as one byte."""
+    return bytes((algorithm_code(algorithm),))
 
 
 def algorithm_name(code: int) -> str:

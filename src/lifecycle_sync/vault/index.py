@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lifecycle_sync.model.content import ContentKey
-from lifecycle_sync.vault.format import algorithm_code, algorithm_name
+from lifecycle_sync.vault.format import algorithm_name, code_byte
 from lifecycle_sync.vault.index_file import Connection, IndexFile
 from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.pack import Member
@@ -62,7 +62,8 @@ class KnownManifest(NamedTuple):
 
 def key_blob(key: ContentKey) -> bytes:
     """A key as the index has it: the digest, and one byte for the algorithm."""
-    return key.digest + bytes((algorithm_code(key.algorithm),))
+    # By their places: it is asked for each content several times.
+    return key[1] + code_byte(key[0])
 
 
 def key_of_blob(blob: bytes) -> ContentKey:
@@ -161,7 +162,7 @@ class Index(IndexFile):
             (line.sha256, line.length),
         )
         place = connection.execute("SELECT id FROM pack WHERE sha256 = ?", (line.sha256,)).get
-        code = bytes((algorithm_code(line.algorithm),))
+        code = code_byte(line.algorithm)
         connection.executemany(
             "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)",
             zip(

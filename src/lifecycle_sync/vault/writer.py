@@ -142,13 +142,14 @@ class VaultWriter:
         return name
 
     def _refuse_unstored(self, events: Sequence[Event | VersionLine]) -> None:
-        wanted = {
+        unknown = {
             event.content
             for event in events
-            if isinstance(event, _VERSIONS) and event.content is not None
+            if isinstance(event, _VERSIONS)
+            and event.content is not None
+            and key_blob(event.content) not in self._stored
         }
-        unknown = [key for key in wanted if key_blob(key) not in self._stored]
-        missing = set(unknown) - self._vault.contains(unknown)
+        missing = unknown - self._vault.contains(list(unknown))
         if missing:
             raise VaultError(
                 f"{len(missing)} contents are not stored, such as {min(missing)}",
