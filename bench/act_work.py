@@ -20,7 +20,7 @@ from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.event import StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.service import restoring, trash_orders
+from lifecycle_sync.service import choosing, restoring, trash_orders
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.cycle import SyncReport
@@ -101,7 +101,7 @@ def restore(arguments: Arguments) -> Result:
     """The newest version of every file into another folder, as the command does it."""
     watch = _Watch()
     with Engine.open(settings_of(arguments)) as engine:
-        order = restoring.RestoreOrder([arguments["root"]], to=arguments["target"])
+        order = choosing.RestoreOrder([arguments["root"]], to=arguments["target"])
         (outcome,) = restoring.restore(engine, order, How())
     result = watch.stop()
     if outcome.failure is not None:

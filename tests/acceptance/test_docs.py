@@ -102,12 +102,14 @@ def test_the_orders_of_the_page_on_backups_do_what_they_say(work):
     lines = re.findall(r"(?m)^    lifecycle (.*)$", page.read_text(encoding="utf-8"))
     assert len(lines) > 15
     for line in lines:
-        words = shlex.split(line.replace("/srv", str(work)).replace("/mnt", str(work / "mnt")))
+        # Of the days that the page names this tree has no backups.
+        here = re.sub(r"--at \S+", "--at 0s", line)
+        words = shlex.split(here.replace("/srv", str(work)).replace("/mnt", str(work / "mnt")))
         if line == "restore /srv/photos/2025":
             shutil.rmtree(photos / "2025")
         done = command(*words)
         assert done.code == 0, (line, done)
-        assert done.out or line == "undelete --list", line
+        assert done.out or line.startswith(("undelete --list", "diff")), line
     assert (photos / "2025/a.jpg").read_text() == "2025/a.jpg"
     assert (photos / "2019/b.jpg").exists()
     assert (photos / "old.zip").exists()

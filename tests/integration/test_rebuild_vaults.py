@@ -14,9 +14,10 @@ from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.choosing import RestoreOrder
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.rebuild import rebuild
-from lifecycle_sync.service.restoring import RestoreOrder, restore
+from lifecycle_sync.service.restoring import restore
 
 _DAYS_40 = 40 * NS_PER_DAY
 

@@ -16,8 +16,9 @@ from lifecycle_sync.act.returning import Back
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import act_orders, trash_orders
 from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.choosing import RestoreOrder
 from lifecycle_sync.service.progress import NoProgress
-from lifecycle_sync.service.restoring import RestoreOrder, conflict_of, restore
+from lifecycle_sync.service.restoring import conflict_of, restore
 from lifecycle_sync.testing.fileops import RecordingFileOps
 from lifecycle_sync.testing.steps import PlainFileOps
 from lifecycle_sync.vault.vault import VaultKind

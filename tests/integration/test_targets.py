@@ -13,7 +13,8 @@ from lifecycle_sync.model.file import LifecycleState, Tracking
 from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.service import act_orders
 from lifecycle_sync.service.act_orders import How
-from lifecycle_sync.service.restoring import RestoreOrder, restore
+from lifecycle_sync.service.choosing import RestoreOrder
+from lifecycle_sync.service.restoring import restore
 from lifecycle_sync.service.targets import (
     Target,
     TargetKind,

@@ -86,14 +86,15 @@ def bring_back(
     for item in restored:
         back = by_file[item.wanted.version.file_id]
         operation_id = operations[back.file.file_id]
+        told = back.file._replace(size=back.version.metadata.size)
         if item.outcome != COMPLETED:
             keep = results.skip if item.outcome == SKIPPED else results.fail
-            keep(operation_id, back.file, item.reason)
+            keep(operation_id, told, item.reason)
             continue
         change = _change(back, item, at_its_place=item.path == back.file.path)
         details = note(**to_place(item.path), version=back.version.number)
         outcome = ActOutcome(operation_id, COMPLETED, details, change)
-        results.add(back.file, outcome, "; ".join(item.missed))
+        results.add(told, outcome, "; ".join(item.missed))
         if change is not None:
             site.owed.append(
                 StateEvent(

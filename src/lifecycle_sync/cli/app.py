@@ -57,6 +57,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Questions": {
         "status": ("status", "Where every root stands."),
         "ls": ("ls", "List a folder as the registry knows it."),
+        "diff": ("past", "What became of a folder's files between two moments."),
         "find": ("find", "Search: by name, size, age, type, change; duplicates, top folders."),
         "show": ("show", "All that is known of one file."),
         "history": ("show", "What was done to one file."),

@@ -21,15 +21,18 @@ from lifecycle_sync.service.api import (
     FileFlag,
     FileQuery,
     FileRecord,
+    FolderTotal,
     Kind,
     below,
     file_fields,
     flag_names,
+    past_fields,
     path_fields,
 )
 
 if TYPE_CHECKING:
     from lifecycle_sync.cli.session import Session
+    from lifecycle_sync.service.api import PastFile
     from lifecycle_sync.service.engine import Engine
 
 _PAGE = 1_000
@@ -145,6 +148,37 @@ class Lister:
             shown = self._in(_FOLDER, name_text(name or path) + "/")
             note = self._in(_WARN, f"  [{name_text(error).lower()}]") if error else ""
             write_line(f"{self._in(_DIM, facts)}  {shown}{note}")
+
+    def past(self, item: PastFile | FolderTotal, root: bytes, under: bytes) -> None:
+        """A file as it was, or a folder with what was below it."""
+        start = len(under) + 1 if under else 0
+        if isinstance(item, FolderTotal):
+            self.folder(below(root, item.path), item.files, item.bytes, item.path[start:])
+            return
+        self.files += 1
+        self.bytes += item.size
+        path = below(root, item.path)
+        if self._session.as_json:
+            write_json({"item": "file", **past_fields(item, root)})
+        elif self._print0:
+            write_raw(path + b"\0")
+        else:
+            name = item.path[start:] or item.path
+            facts = (
+                f"{size_text(item.size):>9}  {time_text(item.mtime_ns)}  version {item.number:<4}"
+                f"  kept {time_text(item.at_ns)}"
+            )
+            write_line(f"{self._in(_DIM, facts)}  {name_text(name)}")
+
+    def end_past(self, archived: int, *, more: bool) -> None:
+        """What is not in the list, and on a terminal what there was."""
+        flush()
+        if on_terminal() and self.files > 1:
+            self._session.say(f"{count_text(self.files, 'file')}, {size_text(self.bytes)}")
+        if archived:
+            self._session.say(f"{count_text(archived, 'file')} of the root lay in the archive then")
+        if more:
+            self._session.say("There is more: give a greater --limit, or a folder further down")
 
     def _in(self, style: str, text: str) -> str:
         return f"{style}{text}{_PLAIN}" if self._coloured else text

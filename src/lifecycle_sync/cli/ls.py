@@ -8,8 +8,10 @@ import click
 
 from lifecycle_sync.cli.command import command, directory_argument
 from lifecycle_sync.cli.listing import Lister, open_token, order_of, paging_options
+from lifecycle_sync.cli.past import list_past
+from lifecycle_sync.cli.quantities import When, moment
 from lifecycle_sync.cli.session import Session
-from lifecycle_sync.errors import NotFoundError
+from lifecycle_sync.errors import NotFoundError, UsageError
 from lifecycle_sync.service.api import FileQuery, Repository, below
 
 if TYPE_CHECKING:
@@ -27,11 +29,18 @@ _ALL = 2**31
         lifecycle ls
         lifecycle ls /srv/uploads/2026
         lifecycle ls -R /srv/uploads --sort size --limit 20
+        lifecycle ls /srv/uploads --at 2026-11-01T12:00
     """,
 )
 @directory_argument("dir", required=False)
 @click.option("-R", "--recursive", is_flag=True, help="All files below, not only in the folder.")
 @click.option("--deleted", is_flag=True, help="Also files that are gone.")
+@click.option(
+    "--at",
+    callback=moment,
+    metavar="WHEN",
+    help="As it was then, as far as backups tell: a date or time, or how long ago (3d, 2w).",
+)
 @paging_options
 def ls(
     session: Session,
@@ -39,6 +48,7 @@ def ls(
     dir: str | None,
     recursive: bool,
     deleted: bool,
+    at: When | None,
     sort: str,
     limit: int | None,
     cursor: str | None,
@@ -50,6 +60,11 @@ def ls(
     """
     with session.engine() as engine:
         lister = Lister(session, engine, print0=print0)
+        if at is not None:
+            _check_past(dir, deleted=deleted, sort=sort, cursor=cursor)
+            at_ns = at.ns(engine.now_ns())
+            list_past(lister, engine, str(dir), at_ns, recursive=recursive, limit=limit)
+            return
         inner, now_ns = open_token(cursor, engine.now_ns())
         if dir is None and not recursive:
             for repository in engine.roots.all():
@@ -75,6 +90,20 @@ def ls(
         )
         name_from = below(repository.path, under)
         lister.end(lister.stream(query, inner, limit, name_from), now_ns)
+
+
+def _check_past(dir: str | None, *, deleted: bool, sort: str, cursor: str | None) -> None:
+    """Conditions that would be passed over silently are refused."""
+    wrong = (
+        "--deleted" * deleted or "--sort" * (sort != "path") or "--cursor" * (cursor is not None)
+    )
+    if wrong or dir is None:
+        raise UsageError(
+            "does not go with --at" if wrong else "needs a folder",
+            operation="ls",
+            subject=wrong or "--at",
+            remedy="leave it out" if wrong else "name the root or a folder of it",
+        )
 
 
 def _place(lister: Lister, engine: Engine, folder: str) -> tuple[Repository, bytes] | None:

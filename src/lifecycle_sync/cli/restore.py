@@ -11,6 +11,7 @@ from lifecycle_sync.cli.acting import (
     show_outcomes,
 )
 from lifecycle_sync.cli.command import command
+from lifecycle_sync.cli.quantities import When, moment
 from lifecycle_sync.cli.session import Session
 
 
@@ -22,6 +23,7 @@ from lifecycle_sync.cli.session import Session
         lifecycle restore /srv/uploads/2026
         lifecycle restore /srv/uploads/report.pdf --version 2 --conflict keep-both
         lifecycle restore /srv/uploads --to /mnt/rescue
+        lifecycle restore /srv/uploads --at 2026-11-01T12:00 --to /mnt/rescue
     """,
 )
 @paths_argument()
@@ -31,6 +33,12 @@ from lifecycle_sync.cli.session import Session
     type=click.IntRange(1),
     metavar="N",
     help="That version of a file (`lifecycle show` lists them), instead of the newest.",
+)
+@click.option(
+    "--at",
+    callback=moment,
+    metavar="WHEN",
+    help="As it was then: a date or time, or how long ago (3d, 2w).",
 )
 @click.option(
     "--to",
@@ -53,6 +61,7 @@ def restore(
     *,
     path: tuple[str, ...],
     version: int | None,
+    at: When | None,
     to: str | None,
     conflict: str,
     deleted: bool,
@@ -62,11 +71,14 @@ def restore(
 
     Of a folder or a root what is missing comes back, but for what was deleted on purpose and what
     is archived. A file that is named comes back in any case. What is there stays as it is.
+    With --at each file comes back as it was at that moment, to where it lay.
     """
-    from lifecycle_sync.service.restoring import RestoreOrder, conflict_of
+    from lifecycle_sync.service.choosing import RestoreOrder
+    from lifecycle_sync.service.restoring import conflict_of
     from lifecycle_sync.service.restoring import restore as do_restore
 
-    order = RestoreOrder(path, version, to, conflict_of(conflict), deleted)
     with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
+        at_ns = None if at is None else at.ns(engine.now_ns())
+        order = RestoreOrder(path, version, to, conflict_of(conflict), deleted, at_ns)
         outcomes = do_restore(engine, order, how)
     return show_outcomes(session, "restore", outcomes, dry_run=dry_run)

@@ -17,6 +17,7 @@ from lifecycle_sync.model.act import VersionRow
 from lifecycle_sync.model.file import FileFlag, FileRecord
 from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.operation import Operation, Run
+from lifecycle_sync.model.past import PastFile
 from lifecycle_sync.model.record import Duplicates
 from lifecycle_sync.model.repository import Repository
 
@@ -122,6 +123,22 @@ def operation_fields(operation: Operation) -> dict[str, Any]:
         "finished_at": None if operation.finished_ns is None else to_iso(operation.finished_ns),
         "status": operation.status,
         "details": operation.details,
+    }
+
+
+def past_fields(file: PastFile, root: bytes) -> dict[str, Any]:
+    """A file as it was. `version` is 0 and `kept_at` null for what is not from a backup."""
+    kept = bool(file.version_id)
+    return {
+        **path_fields(below(root, file.path)),
+        "file_id": to_text(file.file_id),
+        "kind": file.kind.name.lower(),
+        "size": file.size,
+        "modified_at": to_iso(file.mtime_ns),
+        "version": file.number if kept else 0,
+        "kept_at": to_iso(file.at_ns) if kept else None,
+        "checksum": file.content.digest.hex() if file.content else None,
+        "algorithm": file.content.algorithm if file.content else None,
     }
 
 

@@ -40,6 +40,7 @@ from lifecycle_sync.report.records import (
     file_fields,
     flag_names,
     operation_fields,
+    past_fields,
     path_fields,
     repository_fields,
     utf8_text,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     # Handed out for annotations only, which cost nothing at run time.
     from lifecycle_sync.config import Settings as Settings  # noqa: PLC0414
     from lifecycle_sync.model.hold import Hold as Hold  # noqa: PLC0414
+    from lifecycle_sync.model.past import PastFile as PastFile  # noqa: PLC0414
     from lifecycle_sync.model.plan import Action as Action  # noqa: PLC0414
     from lifecycle_sync.model.plan import Beyond as Beyond  # noqa: PLC0414
     from lifecycle_sync.model.plan import Plan as Plan  # noqa: PLC0414
@@ -95,6 +97,7 @@ __all__ = [
     "flag_names",
     "from_datetime",
     "operation_fields",
+    "past_fields",
     "path_fields",
     "read_settings",
     "repository_fields",

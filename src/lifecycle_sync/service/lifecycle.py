@@ -31,11 +31,12 @@ from lifecycle_sync.model.policy import AgeFrom, LifecyclePolicy
 from lifecycle_sync.model.record import FileQuery
 from lifecycle_sync.service import act_orders, restoring, trash_orders
 from lifecycle_sync.service.act_orders import How, RootOutcome
+from lifecycle_sync.service.choosing import RestoreOrder
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine, parse_id
 from lifecycle_sync.service.orders import configured_folders, register_roots
 from lifecycle_sync.service.present import expired, present, statistics, tell_of_mirror
-from lifecycle_sync.service.restoring import RestoreOrder, conflict_of
+from lifecycle_sync.service.restoring import conflict_of
 
 _T = TypeVar("_T")
 _PAGE = 1_000
