@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from lifecycle_sync.model.temp import Usage
 from lifecycle_sync.service.daemon import SPACE, Daemon
 from lifecycle_sync.service.plan_file import read_plan, write_plan
 from lifecycle_sync.service.space import Relief
+from lifecycle_sync.service.temp.cleanup import TempStorageCleanupService
 from lifecycle_sync.service.temp.holds import RegistryHolds
 from lifecycle_sync.service.temp.trash_first import TrashFirst
 from tests.integration.test_policies import Estate
@@ -305,3 +307,13 @@ def test_held_trash_stays_and_no_more_goes_than_one_clean_up_may(full: Full):
     shared.emergency(max_files_per_cleanup=3)
     assert "A" in full.trash()
     assert len(full.trash()) >= 7
+
+
+def test_the_service_hands_it_on(full: Full):
+    full.deleted()
+    shared = Shared(full)
+    full.fill(85.0 + 100 * 3 * 13 / 4_000)
+    service = TempStorageCleanupService(shared, None, shared.storage.settings, trash=shared.trash)
+    full.disk.others += 400
+    assert asyncio.run(service.emergency_cleanup())["files_deleted"] == 10
+    assert full.trash() == set()

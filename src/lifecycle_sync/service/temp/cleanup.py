@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock
@@ -19,6 +19,9 @@ from lifecycle_sync.service.temp.settings import TempStorageCleanupSettings
 from lifecycle_sync.service.temp.sweep import Held
 from lifecycle_sync.service.threads import in_thread
 
+if TYPE_CHECKING:
+    from lifecycle_sync.service.temp.trash_first import TrashFirst
+
 _T = TypeVar("_T")
 
 
@@ -28,7 +31,8 @@ class TempStorageCleanupService:
     `storage_provider` says how full the place is (`usage()`); of one that does not, the filesystem
     is asked. `session` says which jobs are alive: a `JobSource`, a function of an id, or a
     SQLAlchemy session or engine with the table `crawl_jobs` (`SqlJobs` for another); with None all
-    jobs count as live. The folder is `settings.temp_storage_path`.
+    jobs count as live. The folder is `settings.temp_storage_path`. What is `held` stays whatever
+    happens, and `trash` goes first in an emergency (`RegistryHolds`, `TrashFirst`: a registry's).
 
     Every clean-up gives `trigger`, `start_time`, `end_time`, `duration_seconds`, `files_scanned`,
     `files_deleted`, `bytes_freed`, `storage_before_percent`, `storage_after_percent` and `errors`.
@@ -43,6 +47,7 @@ class TempStorageCleanupService:
         *,
         references: References | None = None,
         held: Held | None = None,
+        trash: TrashFirst | None = None,
         force: bool = False,
         fs: FileOps | None = None,
         clock: Clock | None = None,
@@ -53,6 +58,7 @@ class TempStorageCleanupService:
             jobs=job_source(session),
             references=references,
             held=held,
+            trash=trash,
             force=force,
             fs=fs,
             clock=clock,
