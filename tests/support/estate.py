@@ -296,6 +296,16 @@ class Estate:
         now_ns = self.engine.now_ns() + days * NS_PER_DAY
         return self.engine.acts.purge(self.house.repository, now_ns=now_ns)
 
+    def purge_early(self) -> Report:
+        """All that a vault has a copy of, as if no room were ever enough."""
+        vaults = self.engine.vaults.existing()
+        return self.engine.acts.purge_early(
+            self.house.repository,
+            copy=lambda entry: self.engine.making_room.copy_of(vaults, entry),
+            enough=lambda: False,
+            reason="its disk is full",
+        )
+
     def recover(self) -> int:
         return self.engine.acts.recover(self.house.repository)
 

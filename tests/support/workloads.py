@@ -134,6 +134,7 @@ _ALL = [
         adds=True,
     ),
     Workload("purge", _everything, _purged),
+    Workload("purge-early", _everything, Estate.purge_early),
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
     Workload(

@@ -127,7 +127,7 @@ class MakingRoom:
         vaults = self._acts.vaults.existing()
         return self._acts.purge_early(
             repository,
-            copy=lambda entry: self._copy(vaults, entry),
+            copy=lambda entry: self.copy_of(vaults, entry),
             enough=enough,
             reason=reason,
             cancel=cancel,
@@ -143,10 +143,10 @@ class MakingRoom:
                 left = trash.left(batch)
                 held = self._registry.held([it.file_id for it in left], now_ns)
                 for entry in left:
-                    if entry.file_id not in held and self._copy(vaults, entry):
+                    if entry.file_id not in held and self.copy_of(vaults, entry):
                         yield entry
 
-    def _copy(self, vaults: Sequence[Vault], entry: TrashEntry) -> str:
+    def copy_of(self, vaults: Sequence[Vault], entry: TrashEntry) -> str:
         """Where a copy lies that was just read, and is right; empty where there is none."""
         if entry.checksum is None or entry.fingerprint.kind != Kind.REGULAR:
             return ""
