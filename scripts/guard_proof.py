@@ -275,6 +275,86 @@ PROOFS = [
         "    if known.path:\n",
         "tests/integration/test_temp_jobs.py",
     ),
+    Proof(
+        "last copy of what was archived",
+        f"{_PACKAGE}/act/purging.py",
+        "if copies and file.state in _AWAY else",
+        "if False else",
+        "tests/integration/test_purge.py",
+    ),
+    Proof(
+        "content of what was archived, in the trash",
+        f"{_PACKAGE}/act/purging.py",
+        "        return hasher.digest() == entry.checksum",
+        "        return True",
+        "tests/integration/test_purge.py",
+    ),
+    Proof(
+        "hold on what was archived",
+        f"{_PACKAGE}/act/removal.py",
+        '    vault = site.vaults.archive()\n    ordered = intend(site, "delete", files,'
+        " unless_held=True)",
+        '    vault = site.vaults.archive()\n    ordered = intend(site, "delete", files,'
+        " unless_held=False)",
+        "tests/integration/test_guards_at_use.py",
+    ),
+    Proof(
+        "hold, when a file gives way to a restore",
+        f"{_PACKAGE}/act/returning.py",
+        "            if record.file_id in held:",
+        "            if False:",
+        "tests/integration/test_restoring.py",
+    ),
+    Proof(
+        "durable in the trash",
+        f"{_PACKAGE}/act/removal.py",
+        "        batch.sync()\n    return taken",
+        "    return taken",
+        "tests/integration/test_purge.py",
+    ),
+    Proof(
+        "fingerprint, when a vault reads",
+        f"{_PACKAGE}/act/reading.py",
+        "        if differs(file, status,"
+        " stable_inodes=self._site.repository.identity.stable_inodes):",
+        "        if False:",
+        "tests/integration/test_reading.py",
+    ),
+    Proof(
+        "change while a vault reads",
+        f"{_PACKAGE}/act/reading.py",
+        "        if (\n            size != status.st_size",
+        "        if False and (\n            size != status.st_size",
+        "tests/integration/test_reading.py",
+    ),
+    Proof(
+        "suspect, when a vault reads",
+        f"{_PACKAGE}/act/keeping.py",
+        "            if comparable and not file.hash_due and key.digest != file.checksum:",
+        "            if False:",
+        "tests/integration/test_reading.py",
+    ),
+    Proof(
+        "restored to a place of our own",
+        f"{_PACKAGE}/act/restore.py",
+        "        if parts[0] == PRIVATE_DIRECTORY:",
+        "        if False:",
+        "tests/integration/test_restoring.py",
+    ),
+    Proof(
+        "restored bytes durable before their names",
+        f"{_PACKAGE}/act/restore.py",
+        "            self._sync_contents(made)\n            done += [",
+        "            done += [",
+        "tests/integration/test_restoring.py",
+    ),
+    Proof(
+        "read back what was written to a vault",
+        f"{_PACKAGE}/storage/local.py",
+        "                if self._hash() != sha256:",
+        "                if False:",
+        "tests/integration/test_vault_faults.py",
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.choosing import RestoreOrder
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.restoring import conflict_of, restore
-from lifecycle_sync.testing.fileops import RecordingFileOps
+from lifecycle_sync.testing.fileops import Fault, FaultyFileOps, RecordingFileOps, fail
 from lifecycle_sync.testing.steps import PlainFileOps
 from lifecycle_sync.vault.vault import VaultKind
 from tests.support.house import House
@@ -178,3 +178,20 @@ def test_what_gave_way_comes_back_when_nothing_came_in_its_place(house):
     (outcome,) = restore(house.engine, order, How())
     assert (outcome.report.completed, outcome.report.failed) == (0, 1)
     assert (house.root / "a/1").read_bytes() == b"never kept"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EMLINK])
+def test_names_of_one_file_become_files_where_there_are_no_hard_links(house, tmp_path, code):
+    for number in (5, 6):
+        os.link(house.root / "a/1", house.root / f"a/{number}")
+    house.sync()
+    act_orders.back_up(house.engine, [os.fspath(house.root)], How())
+    house.reopen(fs=FaultyFileOps(FileOps(), Fault(fail(code), "link", lasting=True)))
+    order = RestoreOrder([os.fspath(house.root / "a")], to=os.fspath(tmp_path / "out"))
+    (outcome,) = restore(house.engine, order, How())
+    assert (outcome.report.completed, outcome.report.failed) == (6, 0)
+    for number in (1, 5, 6):
+        there = tmp_path / "out/a" / str(number)
+        assert there.read_bytes() == b"x" * 2000
+        assert there.stat().st_nlink == 1
+    assert sorted(it.name for it in (tmp_path / "out").iterdir()) == ["a"]

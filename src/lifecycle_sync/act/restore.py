@@ -32,6 +32,7 @@ from lifecycle_sync.vault.bulk import BulkReader
 from lifecycle_sync.vault.vault import Vault
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
 _NAME_MAX = 255
 
 
@@ -335,8 +336,23 @@ class Restorer:
         return found if same else None
 
     def _put(self, item: _Made, name: bytes, dir_fd: int) -> None:
-        move = self._fs.link if item.linked else self._fs.rename_noreplace
-        move(item.name, name, self._staging.fd, dir_fd)
+        staging = self._staging.fd
+        if not item.linked:
+            self._fs.rename_noreplace(item.name, name, staging, dir_fd)
+            return
+        try:
+            self._fs.link(item.name, name, staging, dir_fd)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # A filesystem without hard links, or too many of one file: then a file of its own.
+            own = self._make(item.wanted)
+            try:
+                self._sync_contents([own])
+                self._fs.rename_noreplace(own.name, name, staging, dir_fd)
+            except BaseException:
+                self._remove(own.name)
+                raise
 
     def _discard(self, item: _Made) -> None:
         if not item.linked:
