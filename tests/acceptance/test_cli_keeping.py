@@ -469,6 +469,38 @@ def test_a_vault_that_was_there_and_is_gone_is_damage(kept):
     assert lifecycle("verify").code == 1
 
 
+@pytest.mark.parametrize("cut", [60, 0])
+def test_a_manifest_that_rots_keeps_nothing_from_coming_back_that_others_tell_of(kept, work, cut):
+    """It was read and indexed before; only what it alone tells of is missing, and that is said."""
+    (first,) = (vault() / "manifests").iterdir()
+    (kept / "late.txt").write_bytes(SECOND)
+    assert lifecycle("backup", "-q").code == 0
+    first.chmod(0o600)
+    os.truncate(first, cut)
+    for name in (kept, kept / "late.txt"):
+        done = lifecycle("restore", name, "--to", work / "rescue")
+        assert (done.code, "a manifest of the vault cannot be read" in done.out) == (3, True)
+        assert "`lifecycle verify`" in done.out
+    assert [it.name for it in (work / "rescue/files").iterdir()] == ["late.txt"]
+    assert (work / "rescue/late.txt").read_bytes() == SECOND
+    (kept / "later.txt").write_bytes(b"more")
+    assert lifecycle("backup").code == 0
+    assert lifecycle("verify").code == 1
+
+
+def test_a_folder_of_which_nothing_is_kept_is_told(kept, work):
+    (kept / "empty").mkdir()
+    done = lifecycle("restore", kept / "empty", "--to", work / "rescue")
+    assert (done.code, "no version of anything there" in done.out) == (0, True)
+
+
+def test_what_is_no_folder_to_restore_to_is_said(kept):
+    for place in (kept / "notes.txt", kept / "notes.txt/below", ""):
+        done = lifecycle("restore", kept / "photos", "--to", place)
+        assert (done.code, "--to" in done.err) == (2, True), done.err
+    assert (kept / "notes.txt").read_bytes() == b"n" * 3_000
+
+
 def test_a_vault_that_cannot_be_opened_is_damage(kept):
     (vault() / "FORMAT").chmod(0o600)
     (vault() / "FORMAT").write_bytes(b"{")

@@ -112,6 +112,7 @@ class Restorer:
         told: Told | None = None,
     ) -> None:
         self._fs = fs
+        self._target = target
         self._contents = BulkReader(vault)
         self._conflict = conflict
         self._displace = displace
@@ -163,7 +164,7 @@ class Restorer:
                 item = self._make(wanted)
             except OSError as error:
                 if error.errno in _FULL:
-                    raise _full(wanted.to) from error
+                    raise self._no_space(wanted.to) from error
                 done.append(Restored(wanted, FAILED, (error.strerror or str(error)).lower()))
                 continue
             except LifecycleError as error:
@@ -211,6 +212,14 @@ class Restorer:
             self._look_into(folder)
         reason = self._stays(wanted) if name in self._there else None
         return Restored(wanted, SKIPPED, reason, wanted.to) if reason else None
+
+    def _no_space(self, path: bytes) -> StorageFullError:
+        return StorageFullError(
+            "no space left",
+            operation="restore",
+            subject=os.path.join(self._target, path),
+            remedy="free space, or name a larger disk with --to; a second run goes on",
+        )
 
     def _stays(self, wanted: Wanted) -> str | None:
         """Why what stands at the place of a file is left there; None where it is to give way."""
@@ -276,7 +285,7 @@ class Restorer:
         except OSError as error:
             self._discard(item)
             if error.errno in _FULL:
-                raise _full(item.wanted.to) from error
+                raise self._no_space(item.wanted.to) from error
             return Restored(item.wanted, FAILED, (error.strerror or str(error)).lower())
 
     def _place(self, item: _Made) -> Restored:
@@ -437,12 +446,3 @@ def batches(
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _full(path: bytes) -> StorageFullError:
-    return StorageFullError(
-        "no space left",
-        operation="restore",
-        subject=path,
-        remedy="free space, or name a larger disk with --to; a second run goes on",
-    )

@@ -71,7 +71,7 @@ class How:
 class RootOutcome:
     """What an order came to in one root. With `dry_run` the report's "completed" is what would be
     done. `notes` tell what a person should know beside it; `place` is where files went to, if not
-    into the root."""
+    into the root; `damage` says why there may be more than could be found."""
 
     repository: Repository
     report: Report
@@ -79,6 +79,7 @@ class RootOutcome:
     dry_run: bool = False
     notes: tuple[str, ...] = ()
     place: bytes = b""
+    damage: str = ""
 
     @staticmethod
     def spared_words(reason: str) -> str:
@@ -93,6 +94,12 @@ class RootOutcome:
         report = self.report
         held = 0 if report.verb == "purge" else report.held
         undone = report.failed + report.skipped - report.spared - (report.held - held)
+        if not undone and self.damage:
+            return FilesFailedError(
+                self.damage,
+                operation=report.verb,
+                remedy="`lifecycle verify` names them; copy them back from another copy",
+            )
         if not undone:
             return None
         reasons = (it.reason for it in report.done if it.reason not in SPARED)

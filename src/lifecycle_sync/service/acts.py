@@ -7,6 +7,7 @@ left pending is judged; only then is anything done.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from lifecycle_sync.report.records import utf8_text
 from lifecycle_sync.service.act_report import NOT_ARCHIVED, Report
 from lifecycle_sync.service.order import Order, Workshop
 from lifecycle_sync.service.progress import NoProgress, Progress
+from lifecycle_sync.storage.local import storage_error
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 GRACE_DELETED_NS = 30 * NS_PER_DAY
@@ -322,7 +324,17 @@ class Acts:
                 remedy="use --conflict keep-both, or an empty folder",
             )
         vault = self.vaults.get(VaultKind.BACKUP, create=False, to_read=True)
-        self._fs.make_directories(target)
+        try:
+            self._fs.make_directories(target)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(
+                "is a file, or lies below one",
+                operation="restore",
+                subject=target,
+                remedy="name a folder with --to; it is made if it is not there",
+            ) from error
+        except OSError as error:
+            raise storage_error(error, "restore", os.fsdecode(target)) from error
         progress.begin("restore", target, None, None)
         try:
             with Restorer(

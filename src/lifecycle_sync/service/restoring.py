@@ -65,8 +65,23 @@ def _restore(
         notes = list(choice.notes())
         if report.spared and all(target.kind is TargetKind.FILE for target in part):
             notes.append("--conflict replace or keep-both, or --to DIR, restores it all the same")
+        damage = ""
+        if vault.damaged_manifests:
+            count = len(vault.damaged_manifests)
+            manifests = "a manifest" if count == 1 else f"{count:,} manifests"
+            damage = f"{manifests} of the vault cannot be read: what only they tell of is missing"
+            notes.append(damage)
+        elif not report.completed + report.skipped + report.failed:
+            notes.append("the vault has no version of anything there that is missing")
         place = b"" if order.to is None else os.path.realpath(os.fsencode(order.to))
-        return RootOutcome(repository, report, dry_run=how.dry_run, notes=tuple(notes), place=place)
+        return RootOutcome(
+            repository,
+            report,
+            dry_run=how.dry_run,
+            notes=tuple(notes),
+            place=place,
+            damage=damage,
+        )
 
     return each_root(by_root(targets), "restore", one)
 
@@ -92,6 +107,12 @@ def _check(engine: Engine, order: RestoreOrder, targets: Sequence[Target]) -> No
             operation="restore",
             subject=order.to,
             remedy="use --conflict keep-both, or an empty folder",
+        )
+    if not order.to:
+        raise UsageError(
+            "names no folder",
+            operation="restore",
+            remedy="name one with --to; a variable of the shell may be empty",
         )
     place = os.path.realpath(os.fsencode(order.to))
     if is_own(engine.settings, place) or PRIVATE_DIRECTORY in place.split(b"/"):

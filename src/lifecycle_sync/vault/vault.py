@@ -155,7 +155,7 @@ class Vault:
     @property
     def damaged_manifests(self) -> dict[str, str]:
         """The manifests that cannot be used, with the reason."""
-        return dict(self.catalogue.damaged)
+        return self._versions.damaged | self.catalogue.damaged
 
     def events(self, names: Sequence[str]) -> Iterator[Event]:
         """The events of those manifests, in order; a checkpoint stands for those it covers.

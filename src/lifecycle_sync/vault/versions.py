@@ -6,6 +6,7 @@ A backup asks none of them, so the manifests' versions are taken up when somebod
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.index import Index, VersionRow
 from lifecycle_sync.vault.manifest import ManifestReader, read_frame
 
+_log = logging.getLogger("lifecycle_sync.vault")
 _VERSION = b'{"event":"version"'
 _DIRECTORY = b'{"event":"directory"'
 _FRAMES_KEPT = 4
@@ -34,6 +36,8 @@ class Versions:
         self._index = index
         self._mutex = threading.Lock()
         self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        # Manifests in which something was found damaged since they were indexed, and why.
+        self.damaged: dict[str, str] = {}
 
     def of_file(self, file_id: bytes) -> Iterator[VersionEvent]:
         self._catch_up()
@@ -61,6 +65,8 @@ class Versions:
         for name in self._index.version_manifests():
             for frame, offset in self._index.lines_of(table, name):
                 raw = self._line(name, frame, offset)
+                if raw is None:
+                    continue
                 # Most lines of another repository need not be decoded.
                 if repository not in raw:
                     continue
@@ -74,18 +80,27 @@ class Versions:
 
     def _at(self, places: list[tuple[str, int, int]]) -> Iterator[VersionEvent]:
         for name, frame, offset in places:
-            event = decode_event(self._line(name, frame, offset))
+            raw = self._line(name, frame, offset)
+            event = None if raw is None else decode_event(raw)
             if isinstance(event, VersionEvent):
                 yield event
 
-    def _line(self, name: str, frame: int, offset: int) -> bytes:
+    def _line(self, name: str, frame: int, offset: int) -> bytes | None:
+        """None where that part of a manifest is damaged: what the others say is still told."""
         with self._mutex:
             text = self._frames.get((name, frame))
             if text is None:
-                text = self._frames[name, frame] = read_frame(self._storage, name, frame)
+                try:
+                    text = read_frame(self._storage, name, frame)
+                except VaultCorruptError as error:
+                    if name not in self.damaged:
+                        _log.warning("a manifest cannot be used: %s: %s", name, error.cause)
+                    self.damaged[name] = error.cause
+                    text = b""
+                self._frames[name, frame] = text
                 while len(self._frames) > _FRAMES_KEPT:
                     self._frames.popitem(last=False)
-        return text[offset : text.find(b"\n", offset)]
+        return text[offset : text.find(b"\n", offset)] if text else None
 
     def _catch_up(self) -> None:
         for name in self._index.without_versions():
