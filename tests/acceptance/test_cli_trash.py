@@ -226,6 +226,25 @@ def test_a_damaged_batch_is_told_of_by_list_status_and_doctor(managed):
 # -- holds and guards ----------------------------------------------------------------------
 
 
+def test_downloads_are_noted_for_policies_that_count_from_them(managed: Path):
+    file = managed / "notes.txt"
+    rules = ("--path", "*/notes.txt", "--age-from", "downloaded", "--delete-after-days", "2")
+    assert lifecycle("policy", "set", "export", *rules, "--auto-delete").code == 0
+
+    def delete_at() -> object:
+        return lifecycle("explain", file, "--json").document["dates"]["delete"]
+
+    assert delete_at() is None
+    assert "it was never downloaded" in lifecycle("explain", file).out
+    assert lifecycle("policy", "downloaded", file, "--at", "5d", "--dry-run").code == 0
+    assert delete_at() is None
+    assert lifecycle("policy", "downloaded", file, "--at", "5d").code == 0
+    assert delete_at() is not None
+    done = lifecycle("policy", "downloaded", file, "--at", "+1d")
+    assert done.code == 2
+    assert "a time yet to come" in done.err
+
+
 def test_status_tells_of_a_pause(managed: Path):
     assert lifecycle("status", "--json").document["stops"] == []
     assert lifecycle("pause", "--reason", "moving house", "--owner", "me").code == 0
