@@ -317,3 +317,12 @@ def test_the_service_hands_it_on(full: Full):
     full.disk.others += 400
     assert asyncio.run(service.emergency_cleanup())["files_deleted"] == 10
     assert full.trash() == set()
+
+
+def test_a_pause_stops_that_too_and_the_loops_say_so(full: Full):
+    full.deleted()
+    full.fill(96)
+    full.engine.statements.pause("moving house", "me")
+    (trouble,) = follow(full)
+    assert "moving house" in str(trouble)
+    assert len(full.trash()) == 10

@@ -265,7 +265,14 @@ class Daemon:
         for repository in self._followed():
             if now < self._full_until.get(repository.repository_id, 0.0):
                 continue
-            self._quietly(lambda root=repository: self._relieve(root, now))  # type: ignore[misc]
+            try:
+                self._relieve(repository, now)
+            except (CancelledError, RegistryError):
+                raise
+            except LifecycleError as error:
+                # A guard, too: nobody else says that the disk stays full because of it.
+                self._note(SPACE, seconds_since_boot() - now, SPACE_SECONDS, error)
+                self._on_trouble(error)
 
     def _relieve(self, repository: Repository, now: float) -> None:
         if not self._engine.space.shortage(repository):
@@ -278,10 +285,9 @@ class Daemon:
         relief = self._engine.making_room.relieve(repository, self._cancel)
         if relief is None:
             return
-        took = seconds_since_boot() - now
-        self._note(SPACE, took, SPACE_SECONDS, relief.error)
         if relief.error is not None:
             raise relief.error
+        self._note(SPACE, seconds_since_boot() - now, SPACE_SECONDS)
         del self._full_until[repository.repository_id]
 
     def _quietly(self, work: Callable[[], None]) -> None:
