@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lifecycle_sync.act import removal
 from lifecycle_sync.clock import NS_PER_SECOND, FixedClock
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.service import act_orders, trash_orders
@@ -151,6 +153,27 @@ def test_a_file_at_the_place_of_an_archived_one(estate_of, strategy, seconds):
         assert content is not None
         assert b"".join(archive.read(content)).decode() == YOURS
     estate.check()
+
+
+def test_what_was_put_away_and_not_told_to_the_archive_goes_back(estate_of, monkeypatch):
+    """Cut off between the two, recovery finds no copy of it."""
+    estate = estate_of("registry")
+    estate.take_away("archive")
+    estate.put("file", MINE)
+    estate.settle()
+
+    def cut(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(removal, "_tell_archived", cut)
+        enforce(estate.engine, [estate.repository], How())
+    estate.engine.acts.recover(estate.repository)
+    assert estate.contents()["file"] == MINE
+    assert estate.engine.registry.pending_operations(estate.repository.repository_id) == []
+    estate.resolve()
+    assert estate.state() is _S.ARCHIVED
+    assert MINE in estate.trashed()
 
 
 @pytest.mark.parametrize(("strategy", "seconds"), EACH)
