@@ -138,6 +138,19 @@ def test_a_delete_takes_what_no_pass_has_seen(managed):
     assert root_of(lifecycle("delete", managed / "photos", "--json"))["completed"] == 5
 
 
+def test_a_file_that_may_not_be_read_goes_and_comes_back_all_the_same(managed, monkeypatch):
+    real = os.access
+    closed = os.fspath(managed / "notes.txt")
+
+    def access(path: Any, mode: int, **options: Any) -> bool:
+        return False if os.fspath(path) == closed else real(path, mode, **options)
+
+    monkeypatch.setattr(os, "access", access)
+    assert lifecycle("delete", managed / "notes.txt").code == 0
+    assert lifecycle("undelete", managed / "notes.txt").code == 0
+    assert lifecycle("history", managed / "notes.txt").code == 0
+
+
 def test_a_second_delete_does_no_harm(managed):
     lifecycle("delete", managed / "notes.txt", "-q")
     done = lifecycle("delete", managed / "notes.txt")

@@ -52,7 +52,9 @@ reason_option = click.option(
 
 def paths_argument(*, required: bool = True) -> Callable[..., Any]:
     """Files, folders, roots or ids; whether they exist is the service's to say."""
-    return click.argument("path", nargs=-1, required=required, metavar="PATH…", type=click.Path())
+    return click.argument(
+        "path", nargs=-1, required=required, metavar="PATH…", type=click.Path(readable=False)
+    )
 
 
 @contextmanager

@@ -54,7 +54,12 @@ live job, or of one of which nothing is known, files open for writing and what i
 @click.option(
     "--max-age", type=float, metavar="HOURS", help="With orphans: how old they have to be."
 )
-@click.option("--folder", type=click.Path(), metavar="DIR", help="The folder of temporary files.")
+@click.option(
+    "--folder",
+    type=click.Path(readable=False),
+    metavar="DIR",
+    help="The folder of temporary files.",
+)
 @click.option(
     "--jobs",
     metavar="URL",
@@ -68,7 +73,9 @@ live job, or of one of which nothing is known, files open for writing and what i
     help="The database of the application's table of files.",
 )
 @click.option("--table", metavar="NAME", help="That table.")
-@click.option("--uploads", type=click.Path(), metavar="DIR", help="The folder of its files.")
+@click.option(
+    "--uploads", type=click.Path(readable=False), metavar="DIR", help="The folder of its files."
+)
 @click.option(
     "--column",
     "columns",
@@ -219,10 +226,15 @@ for them with --jobs registry."""
 )
 @click.argument("what", type=click.Choice(["status", "start", "declare", "beat", "end"]))
 @click.argument("job", required=False)
-@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(readable=False))
 @click.option("--chunk", metavar="ID", help="With declare: the files are of this chunk of the job.")
 @click.option("--failed", is_flag=True, help="With end: it did not end well.")
-@click.option("--folder", type=click.Path(), metavar="DIR", help="The folder of temporary files.")
+@click.option(
+    "--folder",
+    type=click.Path(readable=False),
+    metavar="DIR",
+    help="The folder of temporary files.",
+)
 @click.option(
     "--jobs",
     metavar="URL",

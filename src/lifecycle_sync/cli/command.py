@@ -53,7 +53,7 @@ def directory_argument(
         nargs=-1 if many else 1,
         required=required,
         metavar=f"{name.upper()}{'…' if many else ''}",
-        type=click.Path(),
+        type=click.Path(readable=False),
     )
 
 
@@ -68,7 +68,7 @@ def _common() -> list[click.Parameter]:
     return [
         click.Option(
             ["--config"],
-            type=click.Path(),
+            type=click.Path(readable=False),
             metavar="FILE",
             help="Settings file (default: lifecycle.toml here, or the user's own).",
             expose_value=False,
@@ -76,7 +76,7 @@ def _common() -> list[click.Parameter]:
         ),
         click.Option(
             ["--database"],
-            type=click.Path(),
+            type=click.Path(readable=False),
             metavar="FILE",
             help="Registry to use instead of the one in the settings.",
             expose_value=False,

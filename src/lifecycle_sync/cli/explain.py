@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         lifecycle explain /srv/uploads/report.pdf --at +1y --json
     """,
 )
-@click.argument("file", metavar="FILE|ID", type=click.Path())
+@click.argument("file", metavar="FILE|ID", type=click.Path(readable=False))
 @at_option
 def explain(session: Session, file: str, at: When | None) -> None:
     """Say what will happen to a file, when, and why: every rule that was asked, and what blocks."""

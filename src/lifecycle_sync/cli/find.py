@@ -65,7 +65,9 @@ def _filters(function: Callable[..., object]) -> Callable[..., object]:
             click.option("--deleted", is_flag=True, help="Also files that are gone."),
             click.option("--suspect", is_flag=True, help="Whose content changed by itself."),
             click.option("--unreadable", is_flag=True, help="That could not be read."),
-            click.option("--under", metavar="DIR", type=click.Path(), help="Only below DIR."),
+            click.option(
+                "--under", metavar="DIR", type=click.Path(readable=False), help="Only below DIR."
+            ),
             click.option("-i", "--ignore-case", is_flag=True, help="For PATTERN."),
             click.option("--duplicates", is_flag=True, help="Groups of files with one content."),
             click.option(

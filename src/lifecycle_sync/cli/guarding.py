@@ -186,7 +186,7 @@ def resume(session: Session) -> None:
         lifecycle hold
     """,
 )
-@click.argument("path", nargs=-1, metavar="[PATH…]", type=click.Path())
+@click.argument("path", nargs=-1, metavar="[PATH…]", type=click.Path(readable=False))
 @reason_option
 @_owner_option
 @click.option("--until", callback=moment, metavar="WHEN", help="A date, or +30d.")
@@ -255,7 +255,7 @@ def _hold_fields(it: Hold) -> dict[str, Any]:
     notes="NAME is what was held (a path, a pattern, an id), or the id of a hold.",
     examples="lifecycle release /srv/uploads/contract.pdf",
 )
-@click.argument("name", nargs=-1, required=True, type=click.Path())
+@click.argument("name", nargs=-1, required=True, type=click.Path(readable=False))
 @dry_run_option
 def release(session: Session, name: tuple[str, ...], dry_run: bool) -> None:
     """Release holds. One that was set on a folder is not released for a single file in it."""

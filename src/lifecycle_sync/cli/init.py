@@ -23,7 +23,7 @@ from lifecycle_sync.service.api import path_fields
 )
 @click.option(
     "--path",
-    type=click.Path(),
+    type=click.Path(readable=False),
     metavar="DIR|FILE",
     help="Where to write it, instead of the working directory.",
 )

@@ -45,7 +45,9 @@ at_option = click.option(
 )
 @directory_argument("dir", many=True, required=False)
 @at_option
-@click.option("--out", type=click.Path(), metavar="FILE", help="Write the plan to a new file.")
+@click.option(
+    "--out", type=click.Path(readable=False), metavar="FILE", help="Write the plan to a new file."
+)
 @click.option("--all", "everything", is_flag=True, help="Show every file, not the first ones.")
 def plan(
     session: Session, dir: tuple[str, ...], at: When | None, out: str | None, everything: bool
@@ -253,7 +255,7 @@ def _versions(versions: list[Beyond], shown: int | None) -> list[Block]:
         lifecycle apply friday.plan
     """,
 )
-@click.argument("file", metavar="FILE", type=click.Path())
+@click.argument("file", metavar="FILE", type=click.Path(readable=False))
 @dry_run_option
 def apply(session: Session, file: str, dry_run: bool) -> int:
     """Do what a plan in a file says, or less.

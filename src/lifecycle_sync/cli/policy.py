@@ -130,7 +130,7 @@ def set_policy(session: Session, name: str, allow_empty: bool, dry_run: bool, **
     notes="The file has one policy as a JSON object, with the documented keys, or a list of them.",
     examples="lifecycle policy load policies.json --dry-run",
 )
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @_allow_empty
 @dry_run_option
 def load(session: Session, file: str, allow_empty: bool, dry_run: bool) -> None:
@@ -181,7 +181,7 @@ def remove(session: Session, name: str, dry_run: bool) -> None:
     """,
 )
 @click.argument("name", required=False)
-@click.argument("file", nargs=-1, metavar="FILE|ID…", type=click.Path())
+@click.argument("file", nargs=-1, metavar="FILE|ID…", type=click.Path(readable=False))
 @click.option("--none", is_flag=True, help="Leave the choice to the rules again.")
 @dry_run_option
 def assign(
@@ -218,7 +218,9 @@ def assign(
         lifecycle policy downloaded /srv/exports/report.pdf --at 2026-03-01
     """,
 )
-@click.argument("file", nargs=-1, required=True, metavar="FILE|ID…", type=click.Path())
+@click.argument(
+    "file", nargs=-1, required=True, metavar="FILE|ID…", type=click.Path(readable=False)
+)
 @click.option(
     "--at", callback=moment, metavar="WHEN", help="At that date, not now; or 3d (3 days ago)."
 )

@@ -42,7 +42,7 @@ from lifecycle_sync.cli.session import Session
 )
 @click.option(
     "--to",
-    type=click.Path(),
+    type=click.Path(readable=False),
     metavar="DIR",
     help="Restore below DIR instead; paths start at what was named.",
 )

@@ -86,7 +86,7 @@ def _added_line(item: AddedRoot, *, enforce: bool, dry_run: bool) -> str:
         lifecycle accept /srv/uploads/photo.jpg
     """,
 )
-@click.argument("path", metavar="DIR|FILE", type=click.Path())
+@click.argument("path", metavar="DIR|FILE", type=click.Path(readable=False))
 @_dry_run
 def accept(session: Session, path: str, dry_run: bool) -> int:
     """Confirm what a guard holds, then sync that root at once.

@@ -36,7 +36,7 @@ from lifecycle_sync.service.api import (
 if TYPE_CHECKING:
     from lifecycle_sync.service.engine import Engine
 
-_file_argument = click.argument("file", metavar="FILE|ID", type=click.Path())
+_file_argument = click.argument("file", metavar="FILE|ID", type=click.Path(readable=False))
 
 
 def _record(engine: Engine, file: str) -> tuple[FileRecord, bytes]:

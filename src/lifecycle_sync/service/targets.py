@@ -147,12 +147,29 @@ def _by_path(engine: Engine, name: str, operation: str) -> Target:
         return Target(repository, path, TargetKind.FILE, known, there=False)
     if engine.registry.directories(repository.repository_id, [path]):
         return Target(repository, path, TargetKind.FOLDER, there=False)
+    if _is_closed(absolute):
+        raise NotFoundError(
+            "is not in the registry, and what is on the disk there may not be looked at",
+            operation=operation,
+            subject=name,
+            remedy="give this user access to the folders above it",
+        )
     raise NotFoundError(
         "is neither on the disk nor in the registry",
         operation=operation,
         subject=name,
         remedy="check the spelling; `lifecycle find` searches the registry",
     )
+
+
+def _is_closed(path: bytes) -> bool:
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _mode_at(path: bytes) -> int | None:
