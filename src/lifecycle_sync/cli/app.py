@@ -49,6 +49,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "undelete": ("trash", "Give files back out of the trash, or list it."),
         "purge": ("trash", "Unlink what lies in the trash past its grace."),
         "verify": ("keep", "Look for damage in vault and archive."),
+        "vault": ("vault", "Copy a vault to a second place, and mend it from there."),
     },
     "Temporary files": {
         "cleanup": ("cleanup", "Clean up temporary files, or an application's uploads, once."),

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.service.decisions import Explanation as Explanation  # noqa: PLC0414
     from lifecycle_sync.service.engine import Engine
     from lifecycle_sync.service.outcome import PassOutcome
+    from lifecycle_sync.vault.copying import CopyReport as CopyReport  # noqa: PLC0414
 
 
 __all__ = [

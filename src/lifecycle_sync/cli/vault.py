@@ -1,0 +1,112 @@
+"""`lifecycle vault`: copies of a vault, and damage mended from one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lifecycle_sync.cli.acting import carried_out, dry_run_option
+from lifecycle_sync.cli.command import command
+from lifecycle_sync.cli.output import write_json, write_line
+from lifecycle_sync.cli.session import Session
+from lifecycle_sync.cli.words import count_text, name_text, size_text
+from lifecycle_sync.service.api import path_fields
+
+if TYPE_CHECKING:
+    from lifecycle_sync.service.api import CopyReport
+
+_archive = click.option("--archive", is_flag=True, help="The archive, not the backup vault.")
+_place = click.argument("dir", type=click.Path())
+
+
+@click.group("vault", context_settings={"help_option_names": ["-h", "--help"]})
+def vault() -> None:
+    """Copy a vault to a second place, and mend it from there."""
+
+
+@command(
+    "copy",
+    notes="Files of a vault never change, so a second run copies what is new, and one that was cut"
+    " off goes on. The copy is a vault itself: it can be verified with sha256sum, restored from by"
+    " hand, or set as backup_path. Ends with 3 when a file of the vault was damaged and is not in"
+    " the copy.",
+    examples="""
+        lifecycle vault copy /mnt/second/vault
+        lifecycle vault copy /mnt/second/archive --archive --check
+    """,
+)
+@_place
+@_archive
+@click.option("--check", is_flag=True, help="Read what is there, too, and replace what is damaged.")
+@dry_run_option
+def copy(session: Session, *, dir: str, archive: bool, check: bool, dry_run: bool) -> int:
+    """Bring a copy of the vault up to date, each file read back and checked."""
+    from lifecycle_sync.service.vault_copies import copy_vault
+
+    with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
+        report = copy_vault(
+            engine,
+            dir,
+            archive=archive,
+            check=check,
+            dry_run=dry_run,
+            progress=how.progress,
+            cancel=how.cancel,
+        )
+    return _show(session, "copy", dir, report, dry_run=dry_run)
+
+
+@command(
+    "mend",
+    notes="Every byte of both is read. Ends with 3 when a file of the copy was damaged itself.",
+    examples="""
+        lifecycle vault mend /mnt/second/vault --dry-run
+        lifecycle vault mend /mnt/second/vault
+    """,
+)
+@_place
+@_archive
+@dry_run_option
+def mend(session: Session, *, dir: str, archive: bool, dry_run: bool) -> int:
+    """Replace what is damaged or missing in the vault by what a copy of it in DIR has."""
+    from lifecycle_sync.service.vault_copies import mend_vault
+
+    with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
+        report = mend_vault(
+            engine, dir, archive=archive, dry_run=dry_run, progress=how.progress, cancel=how.cancel
+        )
+    return _show(session, "mend", dir, report, dry_run=dry_run)
+
+
+def _show(session: Session, verb: str, place: str, report: CopyReport, *, dry_run: bool) -> int:
+    code = 3 if report.damaged else 0
+    if session.as_json:
+        write_json(
+            {
+                "verb": verb,
+                "dry_run": dry_run,
+                **path_fields(place.encode("utf-8", "surrogateescape")),
+                "copied": report.copied,
+                "bytes": report.bytes,
+                "replaced": report.replaced,
+                "there": report.there,
+                "damaged": [{"name": name, "reason": why} for name, why in report.damaged],
+                "exit_code": code,
+            }
+        )
+        return code
+    for name, why in report.damaged:
+        session.say(f"{name}: {why}")
+    if not session.quiet:
+        done = {"copy": "copied", "mend": "mended"}[verb]
+        would = {"copy": "would copy", "mend": "would mend"}[verb]
+        text = f"{would if dry_run else done} {count_text(report.copied, 'file')}"
+        text += f", {size_text(report.bytes)}" if report.copied else ""
+        text += f" ({report.replaced:,} of them damaged there)" if report.replaced else ""
+        write_line(f"{name_text(place)}: {text}; {report.there:,} there already")
+    return code
+
+
+for _order in (copy, mend):
+    vault.add_command(_order)

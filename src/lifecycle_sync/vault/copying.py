@@ -1,0 +1,121 @@
+"""A vault copied to a second place, and mended from there.
+
+All files of a vault are named by the SHA-256 of their bytes and never change, so a copy is of those
+that are not there yet; it can be cut off anywhere and goes on. Manifests go last, in order, so that
+at any moment the copy is a whole vault: as the first one was when the last of them was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.errors import StorageError
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, split_manifest_name
+from lifecycle_sync.vault.salvage import stored_files
+
+
+@dataclass
+class CopyReport:
+    """What a copy came to: files (and bytes) copied, of them `replaced` were there and were not
+    what they should be; `there` were whole already. `damaged` cannot be copied: the name of each,
+    and why."""
+
+    copied: int = 0
+    bytes: int = 0
+    replaced: int = 0
+    there: int = 0
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+
+
+def copy_files(
+    source: Storage,
+    target: Storage | None,
+    *,
+    check: bool,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> CopyReport:
+    """Bring all packs, objects and manifests of `source` into `target`, a vault of the same store.
+
+    With `check` what is there is read, too, and replaced where it is damaged; without, its size has
+    to be right. `target` is None where a dry run found nothing. Raises what concerns the target as
+    a whole (full, read-only), and `CancelledError`; what was copied by then
+    stays.
+    """
+    report = CopyReport()
+    for name, sha256 in _files(source):
+        if cancel is not None:
+            cancel.check()
+        size = source.size(name)
+        if size is None:
+            # Taken away since it was listed.
+            continue
+        there = None if target is None else target.size(name)
+        if target is not None and there == size and _is_right(target, name, sha256, check=check):
+            report.there += 1
+            size = 0
+        elif dry_run or target is None or _copy(source, target, name, sha256, report):
+            report.copied += 1
+            report.bytes += size
+            report.replaced += there is not None
+        if progress is not None:
+            progress(1, size)
+    return report
+
+
+def _files(source: Storage) -> Iterator[tuple[str, bytes]]:
+    # Listed first: whatever these speak of lies in the folders that are listed after them.
+    manifests = [
+        (number, name, sha256)
+        for name in source.names(MANIFESTS)
+        for number, sha256 in [split_manifest_name(name) or (0, b"")]
+        if sha256
+    ]
+    for folder in (PACKS, OBJECTS):
+        for name, sha256 in stored_files(source, folder):
+            if sha256 is not None:
+                yield name, sha256
+    for _, name, sha256 in sorted(manifests):
+        yield f"{MANIFESTS}/{name}", sha256
+
+
+def _copy(source: Storage, target: Storage, name: str, sha256: bytes, report: CopyReport) -> bool:
+    upload = target.upload(name.partition("/")[0])
+    try:
+        digest = hashlib.sha256()
+        pieces = source.pieces(name)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except StorageError as error:
+                report.damaged.append((name, error.cause))
+                return False
+            if piece is None:
+                break
+            digest.update(piece)
+            upload.write(piece)
+        if digest.digest() != sha256:
+            report.damaged.append((name, "is not what its name says"))
+            return False
+        upload.publish(name, sha256, replace=True)
+    finally:
+        upload.discard()
+    return True
+
+
+def _is_right(storage: Storage, name: str, sha256: bytes, *, check: bool) -> bool:
+    if not check:
+        return True
+    digest = hashlib.sha256()
+    try:
+        for piece in storage.pieces(name):
+            digest.update(piece)
+    except StorageError:
+        # A sector that cannot be read: it is written anew.
+        return False
+    return digest.digest() == sha256

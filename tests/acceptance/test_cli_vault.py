@@ -1,0 +1,141 @@
+"""`lifecycle vault copy` and `mend`: a second place for a vault, by the real command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import lifecycle
+
+
+@pytest.fixture
+def vault(tree: Path) -> Path:
+    """The vault of a tree that was backed up."""
+    (tree / "large.bin").write_bytes(os.urandom(2_000_000))
+    lifecycle("run", tree, "--once", "-q")
+    assert lifecycle("backup", "-q").code == 0
+    return Path(os.environ["XDG_DATA_HOME"]) / "lifecycle-sync/vault"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "second/vault"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def spoil(path: Path) -> None:
+    """Flip a bit in the middle, as a disk does, and keep the size."""
+    os.chmod(path, 0o600)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_a_copy_is_the_same_vault_and_a_second_run_copies_what_is_new(tree, vault, place):
+    foreseen = lifecycle("vault", "copy", place, "--dry-run", "--json").document
+    assert not place.exists()
+    first = lifecycle("vault", "copy", place, "--json").document
+    assert (first["copied"], first["bytes"]) == (foreseen["copied"], foreseen["bytes"])
+    assert files(place) == files(vault)
+    assert lifecycle("vault", "copy", place, "--json").document["copied"] == 0
+    (tree / "new.txt").write_bytes(b"new")
+    lifecycle("backup", "-q")
+    second = lifecycle("vault", "copy", place, "--json").document
+    # A pack and a manifest.
+    assert (second["copied"], second["there"]) == (2, first["copied"])
+    assert files(place) == files(vault)
+
+
+def test_a_vault_that_is_lost_is_the_copy(tree, vault, place):
+    lifecycle("vault", "copy", place)
+    shutil.rmtree(vault)
+    shutil.copytree(place, vault)
+    (tree / "notes.txt").unlink()
+    assert lifecycle("restore", tree / "notes.txt").code == 0
+    assert (tree / "notes.txt").read_bytes() == b"n" * 3_000
+    assert lifecycle("verify", "--all-bytes").code == 0
+
+
+def test_what_is_damaged_in_the_copy_is_found_by_check_and_replaced(vault, place):
+    lifecycle("vault", "copy", place)
+    spoil(next((place / "packs").rglob("*.zip")))
+    assert lifecycle("vault", "copy", place, "--json").document["copied"] == 0
+    done = lifecycle("vault", "copy", place, "--check", "--json").document
+    assert (done["copied"], done["replaced"]) == (1, 1)
+    assert files(place) == files(vault)
+
+
+def test_what_is_damaged_in_the_vault_is_not_copied_and_is_mended_from_the_copy(vault, place):
+    lifecycle("vault", "copy", place)
+    whole = files(vault)
+    spoil(next((vault / "packs").rglob("*.zip")))
+    next((vault / "objects").rglob("*.zst")).unlink()
+    assert lifecycle("verify", "--all-bytes").code == 1
+    # A new copy has what is whole, and says what is not.
+    other = place.parent / "other"
+    done = lifecycle("vault", "copy", other, "--json")
+    assert done.code == 3
+    assert [it["reason"] for it in done.document["damaged"]] == ["is not what its name says"]
+    foreseen = lifecycle("vault", "mend", place, "--dry-run", "--json").document
+    assert foreseen["copied"] == 2
+    assert files(vault) != whole
+    mended = lifecycle("vault", "mend", place, "--json").document
+    assert (mended["copied"], mended["replaced"]) == (2, 1)
+    assert files(vault) == whole
+    assert lifecycle("verify", "--all-bytes").code == 0
+    assert lifecycle("vault", "mend", place, "--json").document["copied"] == 0
+
+
+def test_damage_in_the_copy_never_reaches_the_vault(vault, place):
+    lifecycle("vault", "copy", place)
+    spoil(next((vault / "packs").rglob("*.zip")))
+    spoiled = files(vault)
+    # At another place, so that neither is the other's.
+    path = next((place / "packs").rglob("*.zip"))
+    os.chmod(path, 0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    done = lifecycle("vault", "mend", place)
+    assert done.code == 3
+    assert "is not what its name says" in done.err
+    assert files(vault) == spoiled
+
+
+def test_a_copy_that_was_cut_off_is_a_vault_and_goes_on(tree, vault, place):
+    lifecycle("vault", "copy", place)
+    (last,) = (place / "manifests").glob("*.zst")
+    last.unlink()
+    next((place / "objects").rglob("*.zst")).unlink()
+    done = lifecycle("vault", "copy", place, "--json").document
+    assert done["copied"] == 2
+    assert files(place) == files(vault)
+
+
+def test_places_that_are_none_are_refused(tree, vault, place, tmp_path):
+    cases = {
+        tree / "copy": "lies in the root",
+        vault: "is a vault or the registry",
+        vault / "inner": "is a vault or the registry",
+        tree.parent: "has a root in it",
+    }
+    for where, words in cases.items():
+        done = lifecycle("vault", "copy", where)
+        assert (done.code, words in done.err) == (2, True), done
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_bytes(b"")
+    assert "is no vault and not empty" in lifecycle("vault", "copy", tmp_path / "full").err
+    assert "does not exist" in lifecycle("vault", "mend", tmp_path / "none").err
+    lifecycle("archive", tree / "notes.txt", "-q")
+    lifecycle("vault", "copy", place, "--archive")
+    done = lifecycle("vault", "copy", place)
+    assert done.code == 1
+    assert "kind archive" in done.err
