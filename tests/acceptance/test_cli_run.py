@@ -545,3 +545,25 @@ def test_progress_knows_the_time_left():
     unknown = progress.Phase("index", b"/srv", None, None)
     assert unknown.share is None
     assert unknown.seconds_left((5.0, 5.0)) is None
+
+
+# -- two stories about one file ------------------------------------------------------------
+
+
+def test_a_conflict_waits_for_policies_and_is_told_of(tree, monkeypatch):
+    monkeypatch.setenv("LIFECYCLE_CONFLICT_STRATEGY", "keep_both")
+    lifecycle("add", tree, "--enforce")
+    lifecycle("sync")
+    assert lifecycle("archive", tree / "notes.txt").code == 0
+    (tree / "notes.txt").write_text("written meanwhile")
+    settle()
+    lifecycle("sync")
+    assert "conflicts" in lifecycle("status").out
+    (root,) = lifecycle("status", "--json").document["roots"]
+    assert root["conflicts"] == 1
+    assert lifecycle("run", "--once").code == 0
+    assert (tree / "notes.txt").read_text() == "written meanwhile"
+    assert (tree / "notes (restored 1).txt").read_bytes() == b"n" * 3_000
+    assert "conflicts" not in lifecycle("status").out
+    told = lifecycle("history", tree / "notes.txt").out
+    assert "conflict" in told and "changed while archived" in told
