@@ -92,6 +92,10 @@ class SqliteRegistry(
             return [error.cause]
         return [] if found == ["ok"] else found
 
+    def give_back_memory(self) -> None:
+        """After much work, and before a long time with little."""
+        self._db.give_back_memory()
+
     def close(self) -> None:
         self._db.close()
 

@@ -214,6 +214,8 @@ class RootFollower:
             if due:
                 self._on_due(repository_id)
             self._keeper.answer(cookies)
+        # A million files were held in the hand; from here on there are a few at a time.
+        registry.give_back_memory()
         self._note_health()
         return report
 
