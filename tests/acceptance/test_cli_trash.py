@@ -13,6 +13,7 @@ import pytest
 from lifecycle_sync.clock import NS_PER_DAY, SystemClock
 from lifecycle_sync.config import load_config
 from lifecycle_sync.model.hold import Hold
+from lifecycle_sync.service import decisions
 from lifecycle_sync.service.engine import Engine
 from tests.support.command import Done, lifecycle, lifecycle_process, wait_for_line
 
@@ -33,6 +34,11 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(self) + 40 * NS_PER_DAY
 
     monkeypatch.setattr(SystemClock, "now_ns", now_ns)
+
+
+@pytest.fixture
+def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "kernel_clock_is_synchronised", lambda: False)
 
 
 def hold(path: Path, reason: str = "court order 7") -> None:
@@ -357,9 +363,26 @@ def test_a_purge_waits_for_the_grace(managed):
     assert lifecycle("undelete", managed / "notes.txt").code == 0
 
 
+def test_a_purge_waits_while_the_clock_is_in_doubt(managed, request):
+    lifecycle("backup", "-q")
+    lifecycle("delete", managed / "notes.txt", managed / "photos")
+    request.getfixturevalue("later")
+    request.getfixturevalue("unsynchronised")
+    # What is done meanwhile does not make it right.
+    photos = managed / "photos"
+    for order in (("undelete", photos), ("restore", photos), ("delete", photos), ("sync",)):
+        lifecycle(*order)
+        done = lifecycle("purge")
+        assert (done.code, "confirm --guard clock" in done.err) == (4, True), order
+    ahead = lifecycle("purge", "--dry-run")
+    assert (ahead.code, "the clock is in doubt" in ahead.out) == (0, True)
+    assert lifecycle("undelete", managed / "notes.txt").code == 0
+
+
 def test_a_purge_past_the_grace_is_for_good(managed, request):
     lifecycle("delete", managed / "notes.txt", "-q")
     request.getfixturevalue("later")
+    assert lifecycle("confirm", "--guard", "clock", "--yes").code == 0
     looked = lifecycle("purge", "--dry-run")
     assert "would purge 1 file" in looked.out
     assert list((managed / ".lifecycle/trash").rglob("0"))
@@ -373,6 +396,7 @@ def test_a_purge_leaves_what_is_held(managed, request):
     lifecycle("delete", managed / "notes.txt", "-q")
     hold(managed / "notes.txt")
     request.getfixturevalue("later")
+    assert lifecycle("confirm", "--guard", "clock", "--yes").code == 0
     for options in (["--dry-run"], []):
         done = lifecycle("purge", *options)
         assert (done.code, "held: court order 7" in done.out) == (0, True)
@@ -385,6 +409,7 @@ def test_a_purge_leaves_what_was_written_to_in_the_trash(managed, request):
     os.write(late, b"late")
     os.close(late)
     request.getfixturevalue("later")
+    assert lifecycle("confirm", "--guard", "clock", "--yes").code == 0
     done = lifecycle("purge")
     assert done.code == 3
     assert "it changed after it was taken" in done.out

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lifecycle_sync.act.batches import DamagedBatch
 from lifecycle_sync.act.restore import Conflict, stands
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
-from lifecycle_sync.errors import LifecycleError, NotFoundError, OfflineError
+from lifecycle_sync.errors import GuardError, LifecycleError, NotFoundError, OfflineError
 from lifecycle_sync.model.file import FileRecord
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.trash import PLACE_TAKEN, TrashBatch, TrashEntry, TrashReason
@@ -112,6 +112,8 @@ def undelete(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome
     was taken last, for whatever reason."""
     targets = [resolve_gone(engine, name, "undelete") for name in names]
     engine.vaults.check_places()
+    if not how.dry_run:
+        engine.decisions.heartbeat()
 
     def one(repository: Repository, part: list[Target]) -> RootOutcome:
         engine.acts.check_root(repository, "undelete")
@@ -176,17 +178,27 @@ def purge(
     engine: Engine, names: Sequence[str], how: How, *, erase: bool = False
 ) -> list[RootOutcome]:
     """Unlink what lies in the trashes past its grace, of the roots named or of all; with `erase`
-    overwritten before, and the notes say what that cannot reach."""
+    overwritten before, and the notes say what that cannot reach. Raises `GuardError` while the
+    clock is in doubt: by a wrong one a grace that has hardly begun is over."""
     if names:
         roots = [engine.roots.get(name) for name in names]
     else:
         roots = all_roots(engine, "purge")
     engine.vaults.check_places()
+    doubt = engine.decisions.clock_reason()
+    if doubt and not how.dry_run:
+        raise GuardError(
+            f"{doubt}: nothing is purged",
+            guard="clock",
+            operation="purge",
+            remedy="check the date; if it is right, `lifecycle confirm --guard clock`",
+        )
 
     def one(repository: Repository, _: list[Target]) -> RootOutcome:
         engine.acts.check_root(repository, "purge")
         if how.dry_run:
-            return RootOutcome(repository, _due(engine, repository), dry_run=True)
+            waits = (f"waits, for the clock is in doubt: {doubt}",) if doubt else ()
+            return RootOutcome(repository, _due(engine, repository), dry_run=True, notes=waits)
         if not is_due(engine, repository):
             return RootOutcome(repository, Report("purge"))
         progress = Counted(how.progress, "purge", lambda: _to_purge(engine, repository))
