@@ -125,7 +125,7 @@ def _stops(found: Sequence[Stop]) -> list[Block]:
     for stop in found:
         rows.append([stop.guard, Styled(utf8_text(stop.reason), "bad")])
         rows.append(["", stop.remedy])
-    return [Heading("Stopped"), Table("", rows)]
+    return [Heading("Attention"), Table("", rows)]
 
 
 def _watching(health: RootHealth | None) -> list[list[Text]]:
