@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import uuid
@@ -72,7 +73,8 @@ def test_a_deleted_file_comes_back_as_it_was_with_its_id(managed):
     assert "`lifecycle undelete` gives it back" in shown.out
     (operation, *_) = lifecycle("history", notes, "--json").document["operations"]
     assert operation["operation_type"] == "delete"
-    assert json.loads(operation["details"])["reason"] == "superseded"
+    details = json.loads(operation["details"])
+    assert (details["reason"], details["by"]) == ("superseded", getpass.getuser())
     assert lifecycle("undelete", notes).code == 0
     after = notes.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from lifecycle_sync.act.breaker import BROKEN
 from lifecycle_sync.act.keeping import (
@@ -35,8 +36,11 @@ _log = logging.getLogger(__name__)
 _DELETED, _ARCHIVED = LifecycleState.DELETED, LifecycleState.ARCHIVED
 
 
-def delete(site: Site, files: list[ActFile], *, grace_ns: int, reason: str = "") -> list[Done]:
-    """Move files into the trash, by batches of it. `reason`: who or what wanted it.
+def delete(
+    site: Site, files: list[ActFile], *, grace_ns: int, reason: str = "", by: str = ""
+) -> list[Done]:
+    """Move files into the trash, by batches of it. `reason` is the rule that wanted it, or what a
+    person said; `by` the person.
 
     While one batch is moved, the journal learns in another thread what became of the one before.
     Raises what concerns the trash as a whole, after the journal says so of every file.
@@ -48,15 +52,18 @@ def delete(site: Site, files: list[ActFile], *, grace_ns: int, reason: str = "")
             ordered = intend(site, "delete", files[start : start + BATCH_MAX], unless_held=True)
             results = Results(ordered.refused)
             taken = _take(site, ordered.files, results, grace_ns=grace_ns, why=TrashReason.DELETE)
-            outcomes.append(journal.submit(_deleted, site, taken, results, grace_ns, reason))
+            deleted = partial(_deleted, site, taken, results, grace_ns, reason, by=by)
+            outcomes.append(journal.submit(deleted))
         for outcome in outcomes:
             done += outcome.result()
     return done
 
 
-def _deleted(site: Site, taken: _Taken, results: Results, grace_ns: int, reason: str) -> list[Done]:
+def _deleted(
+    site: Site, taken: _Taken, results: Results, grace_ns: int, reason: str, *, by: str
+) -> list[Done]:
     at_ns = site.now_ns()
-    details = note(reason=reason, trash=taken.batch, until_ns=at_ns + grace_ns)
+    details = note(reason=reason, by=by, trash=taken.batch, until_ns=at_ns + grace_ns)
     for operation_id, file in taken:
         site.owed.append(
             StateEvent(
@@ -79,7 +86,7 @@ def expire(site: Site, files: list[ActFile], *, reason: str = "") -> list[Done]:
     return results.finish(site, [])
 
 
-def give_up(site: Site, files: list[ActFile], *, reason: str = "") -> list[Done]:
+def give_up(site: Site, files: list[ActFile], *, reason: str = "", by: str = "") -> list[Done]:
     """Say of archived files that they are deleted: here and in the archive, which has their bytes
     until it is pruned. Nothing is unlinked."""
     vault = site.vaults.archive()
@@ -111,13 +118,15 @@ def give_up(site: Site, files: list[ActFile], *, reason: str = "") -> list[Done]
         results.finish(site, [])
         raise
     for operation_id, file in ordered.files:
-        details = note(reason=reason, archive=vault.store_id.hex())
+        details = note(reason=reason, by=by, archive=vault.store_id.hex())
         change = RecordChange(file.file_id, state=_DELETED)
         results.add(file, ActOutcome(operation_id, COMPLETED, details, change))
     return results.finish(site, [(vault.store_id, told)])
 
 
-def archive(site: Site, files: list[ActFile], *, grace_ns: int, reason: str = "") -> list[Done]:
+def archive(
+    site: Site, files: list[ActFile], *, grace_ns: int, reason: str = "", by: str = ""
+) -> list[Done]:
     """Move a batch of files into the archive; their old bytes stay in the trash for the grace.
 
     Raises what concerns the archive or the trash as a whole, after the journal says so.
@@ -140,7 +149,7 @@ def archive(site: Site, files: list[ActFile], *, grace_ns: int, reason: str = ""
     manifests = [(vault.store_id, name) for name in (manifest,) if name]
     told = _tell_archived(site, vault, taken, reason)
     where = location(vault, manifest)
-    details = note(reason=reason, trash=taken.batch, until_ns=site.now_ns() + grace_ns)
+    details = note(reason=reason, by=by, trash=taken.batch, until_ns=site.now_ns() + grace_ns)
     for operation_id, file in taken:
         item = kept[operation_id]
         change = RecordChange(

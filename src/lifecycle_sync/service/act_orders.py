@@ -35,6 +35,7 @@ from lifecycle_sync.service.act_report import (
 )
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import NoProgress, Progress
+from lifecycle_sync.service.statements import who
 from lifecycle_sync.service.survey import Seen, held_among, survey
 from lifecycle_sync.service.targets import (
     Target,
@@ -193,7 +194,7 @@ def archive(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome]
             return _MISSING if named else ""
         return _withheld(file)
 
-    act = partial(engine.acts.archive, reason=how.reason)
+    act = partial(engine.acts.archive, reason=how.reason, by=who())
     order = _Order("archive", gate, act, VaultKind.ARCHIVE, holds=True)
     return _each(engine, names, order, how)
 
@@ -209,7 +210,7 @@ def delete(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome]:
         # A person may delete what is suspect; what an application works on they may not.
         return _CLAIMED if file.flags & FileFlag.CLAIMED else None
 
-    act = partial(engine.acts.delete, reason=how.reason)
+    act = partial(engine.acts.delete, reason=how.reason, by=who())
     return _each(engine, names, _Order("delete", gate, act, holds=True), how)
 
 

@@ -100,15 +100,17 @@ class Acts:
         files: Iterable[ActFile],
         *,
         reason: str = "",
+        by: str = "",
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         breaker: Breaker | None = None,
     ) -> Report:
-        """Move files into the archive. What is archived or deleted already is left out."""
+        """Move files into the archive. What is archived or deleted already is left out. `reason` is
+        a rule, or what a person said; `by` the person."""
         reason = utf8_text(reason)
 
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
-            return removal.archive(site, batch, grace_ns=GRACE_ARCHIVED_NS, reason=reason)
+            return removal.archive(site, batch, grace_ns=GRACE_ARCHIVED_NS, reason=reason, by=by)
 
         return self._in_batches(
             repository,
@@ -146,6 +148,7 @@ class Acts:
         files: Iterable[ActFile],
         *,
         reason: str = "",
+        by: str = "",
         grace_ns: int = GRACE_DELETED_NS,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
@@ -158,8 +161,12 @@ class Acts:
         def act(site: Site, batch: list[ActFile]) -> list[Done]:
             away = [file for file in batch if file.state is LifecycleState.ARCHIVED]
             there = [file for file in batch if file.state is not LifecycleState.ARCHIVED]
-            done = removal.delete(site, there, grace_ns=grace_ns, reason=reason) if there else []
-            return done + (removal.give_up(site, away, reason=reason) if away else [])
+            done = []
+            if there:
+                done += removal.delete(site, there, grace_ns=grace_ns, reason=reason, by=by)
+            if away:
+                done += removal.give_up(site, away, reason=reason, by=by)
+            return done
 
         return self._in_batches(
             repository,
