@@ -80,8 +80,8 @@ def test_a_descent_that_follows_symlinks_is_found(monkeypatch):
 def test_an_archive_that_takes_before_it_keeps_is_found(monkeypatch):
     """The copy is made only after the file has gone."""
 
-    def archive(site, files, *, grace_ns, reason=""):
-        return removal.delete(site, files, grace_ns=0, reason=reason)
+    def archive(site, files, *, grace_ns, reason="", by=""):
+        return removal.delete(site, files, grace_ns=0, reason=reason, by=by)
 
     monkeypatch.setattr(removal, "archive", archive)
     finds(Case(WORKLOADS["archive"]), "commit")
