@@ -214,8 +214,8 @@ PROOFS = [
     Proof(
         "empty source, jobs of which nobody tells",
         f"{_PACKAGE}/decide/orphans.py",
-        '    return jobs.get(file.job_id or "", UNKNOWN_JOB)\n',
-        '    return jobs.get(file.job_id or "", Job(JobState.ABSENT))\n',
+        "        return jobs.get(file.job_id, UNKNOWN_JOB)\n",
+        "        return jobs.get(file.job_id, Job(JobState.ABSENT))\n",
         "tests/integration/test_temp_cleanup.py",
     ),
     Proof(
