@@ -355,6 +355,50 @@ PROOFS = [
         "                if False:",
         "tests/integration/test_vault_faults.py",
     ),
+    Proof(
+        "clock, where roots are followed",
+        f"{_PACKAGE}/service/following.py",
+        "        engine.decisions.heartbeat()\n",
+        "",
+        "tests/torture/test_bad_ground.py::test_the_clock_steps_a_year_ahead_and_back",
+    ),
+    Proof(
+        "young, for conflicts",
+        f"{_PACKAGE}/service/conflicts.py",
+        "        if young:\n            return young\n",
+        "",
+        "tests/integration/test_conflicts.py::test_what_is_too_young_is_not_taken_for_the_registry",
+    ),
+    Proof(
+        "advice, for conflicts",
+        f"{_PACKAGE}/service/conflicts.py",
+        "        if verb in barred:\n            return barred[verb]\n",
+        "",
+        "tests/integration/test_conflicts.py::test_a_root_that_only_advises_keeps_what_it_has",
+    ),
+    Proof(
+        "what was there after all is looked at again",
+        f"{_PACKAGE}/service/settling.py",
+        "        settled.again |= judged.present_folders\n",
+        "",
+        "tests/integration/test_reconciliation.py"
+        "::test_what_was_there_after_all_is_looked_at_once_more",
+    ),
+    Proof(
+        "moved out of a part of a root",
+        f"{_PACKAGE}/service/settling.py",
+        "                look.settled.elsewhere = True\n                return look.settled\n",
+        "",
+        "tests/integration/test_reconciliation.py"
+        "::test_what_has_gone_from_a_folder_keeps_its_id_where_it_went",
+    ),
+    Proof(
+        "a resumed hash is of the same file",
+        f"{_PACKAGE}/observe/checkpoints.py",
+        "            return None\n        return (position,",
+        "            pass\n        return (position,",
+        "tests/integration/test_large_files.py",
+    ),
 ]
 
 
