@@ -19,7 +19,7 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.enforcing import BACKUPS, enforce
 from lifecycle_sync.vault.vault import VaultKind
 from tests.support import oracle
-from tests.support.house import House
+from tests.support.house import GRAIN_SECONDS, House
 from tests.support.watched import Watched
 
 _S = LifecycleState
@@ -343,7 +343,10 @@ def test_who_is_followed_has_it_in_the_journal_at_once(tmp_path):
     watched = Watched(tmp_path)
     for name in "abcdef":
         watched.write(name, f"content of {name}")
+    # What is fresh is hashed once more, and at that very moment nothing could be compared.
+    time.sleep(GRAIN_SECONDS)
     with watched.following():
+        watched.settle()
         file_id = oracle.records(watched.engine)[b"b"].file_id
         os.replace(watched.path("a"), watched.path("b"))
         watched.settle()
