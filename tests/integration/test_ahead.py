@@ -14,7 +14,7 @@ import pytest
 from lifecycle_sync.act.ahead import Ahead
 from lifecycle_sync.config import Settings
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.service import acts
+from lifecycle_sync.service import act_runs
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.vault.vault import VaultKind
 
@@ -46,7 +46,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acts, "_MANY_FILES", 10)
+    monkeypatch.setattr(act_runs, "_MANY_FILES", 10)
 
 
 def _engine(base: Path, name: str, **settings: Any) -> Engine:
@@ -85,7 +85,7 @@ def test_what_is_kept_is_the_same_with_and_without_it(base: Path, monkeypatch: p
     found = []
     answers: list[int] = []
     for name, least in (("alone", 10**9), ("ahead", 10)):
-        monkeypatch.setattr(acts, "_MANY_FILES", least)
+        monkeypatch.setattr(act_runs, "_MANY_FILES", least)
         told = Ahead.answer
 
         def answer(self: Ahead, told: Any = told) -> Any:

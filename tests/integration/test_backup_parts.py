@@ -22,7 +22,7 @@ from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.service import acts
+from lifecycle_sync.service import act_runs, acts
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
@@ -44,7 +44,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture(params=["here", "ahead"])
 def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acts, "_PART_FILES", _PART)
-    monkeypatch.setattr(acts, "_MANY_FILES", 1 if request.param == "ahead" else 10**9)
+    monkeypatch.setattr(act_runs, "_MANY_FILES", 1 if request.param == "ahead" else 10**9)
 
 
 def _engine(base: Path) -> Engine:

@@ -165,7 +165,7 @@ def waiting_lines(plan: Plan, *, young: bool = False) -> list[Text]:
     return [
         Styled(
             f"{name_text(paths[key[0]])}: {count_text(count, 'file')} to"
-            f" {_VERBS.get(key[1], key[1])} waiting: {key[2]}: {_some(reasons[key])}",
+            f" {_VERBS.get(key[1], key[1])}, waiting ({key[2]}): {_some(reasons[key])}",
             "dim" if key[2] == "young" else "warn",
         )
         for key, count in sorted(files.items())

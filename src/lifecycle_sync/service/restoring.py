@@ -14,7 +14,7 @@ from lifecycle_sync.model.repository import PRIVATE_DIRECTORY, Repository
 from lifecycle_sync.report.records import below
 from lifecycle_sync.service.act_orders import Counted, How, RootOutcome, each_root
 from lifecycle_sync.service.act_report import THERE, Report
-from lifecycle_sync.service.acts import directories_of
+from lifecycle_sync.service.bringing_back import directories_of
 from lifecycle_sync.service.choosing import Choice, RestoreOrder, choice_of
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.own_files import is_own
