@@ -16,7 +16,7 @@ import pytest
 from lifecycle_sync.cli import passes, progress, run
 from lifecycle_sync.cli.progress import SilentProgress
 from tests.support import oracle
-from tests.support.command import lifecycle, lifecycle_process, wait_for_line
+from tests.support.command import lifecycle, lifecycle_on_terminal, lifecycle_process, wait_for_line
 
 GRAIN_SECONDS = 0.03
 
@@ -503,31 +503,10 @@ def test_a_closed_pipe_ends_quietly(tree):
 
 
 def test_a_terminal_gets_colours_but_no_escapes_from_names(tree):
-    import pty
-
     (tree / "esc\x1b[35mape[bold]").write_bytes(b"x" * 3_000_000)
     settle()
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"}
-    environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lifecycle_sync", "run", tree, "--once"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while part := os.read(ours, 65536):
-            seen += part
-    except OSError:
-        pass  # the other end was closed
-    finally:
-        os.close(ours)
-    assert process.wait(20) == 0
-    text = seen.decode()
+    code, text = lifecycle_on_terminal("run", tree, "--once")
+    assert code == 0
     assert "\x1b[1;36m" in text
     assert "Indexing" in text
     assert r"esc\x1b[35mape[bold]" in text
@@ -567,3 +546,19 @@ def test_a_conflict_waits_for_policies_and_is_told_of(tree, monkeypatch):
     assert "conflicts" not in lifecycle("status").out
     told = lifecycle("history", tree / "notes.txt").out
     assert "conflict" in told and "changed while archived" in told
+
+
+def test_a_conflict_that_was_resolved_is_told(tree, monkeypatch):
+    # What took a file from its place is never done without a word.
+    monkeypatch.setenv("LIFECYCLE_CONFLICT_STRATEGY", "registry")
+    monkeypatch.setenv("LIFECYCLE_MIN_AGE_SECONDS", "0")
+    for number in range(20):
+        (tree / f"{number}.txt").write_text(str(number))
+    lifecycle("run", tree, "--once", "--enforce", "-q")
+    lifecycle("archive", tree / "notes.txt", "-q")
+    (tree / "notes.txt").write_bytes(b"it came again")
+    settle()
+    code, text = lifecycle_on_terminal("run", tree, "--once", "--enforce")
+    assert code == 0, text
+    assert "resolved conflicts: 1 file" in text
+    assert not (tree / "notes.txt").exists()

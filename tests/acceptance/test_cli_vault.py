@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import lifecycle
+from tests.support.command import lifecycle, lifecycle_on_terminal
 
 
 @pytest.fixture
@@ -139,3 +139,13 @@ def test_places_that_are_none_are_refused(tree, vault, place, tmp_path):
     done = lifecycle("vault", "copy", place)
     assert done.code == 1
     assert "kind archive" in done.err
+
+
+def test_on_a_terminal_it_shows_how_it_goes_on(vault, place):
+    code, text = lifecycle_on_terminal("vault", "copy", place)
+    assert (code, "Traceback" in text) == (0, False), text
+    assert "copied" in text
+    next((vault / "packs").rglob("*.zip")).unlink()
+    code, text = lifecycle_on_terminal("vault", "mend", place)
+    assert code == 0, text
+    assert "mended 1 file" in text

@@ -66,6 +66,32 @@ def _text(stream: io.TextIOWrapper) -> str:
     return stream.buffer.getvalue().decode("utf-8", "surrogateescape")
 
 
+def lifecycle_on_terminal(*arguments: str | os.PathLike[str]) -> tuple[int, str]:
+    """Run the command in a process of its own on a terminal; its exit code, and all it showed."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lifecycle_sync", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 65536):
+            seen += part
+    except OSError:
+        pass  # the other end was closed
+    finally:
+        os.close(ours)
+    return process.wait(60), seen.decode()
+
+
 def lifecycle_process(*arguments: str | os.PathLike[str], **options: Any) -> subprocess.Popen[str]:
     """Start the command in a process of its own, with pipes."""
     return subprocess.Popen(

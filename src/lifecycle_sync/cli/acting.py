@@ -39,6 +39,7 @@ _DONE = {
     "restore": ("restored", "would restore"),
     "purge": ("purged", "would purge"),
     "expire": ("past their retention:", "would be past their retention:"),
+    "conflict": ("resolved conflicts:", "would resolve conflicts:"),
     "apply": ("done:", "would do:"),
 }
 

@@ -111,8 +111,9 @@ def _show(session: Session, it: Difference, root: bytes) -> None:
         write_json(fields)
         return
     size = size_text(file.size)
-    if it.old is not None and it.new is not None and it.old.size != it.new.size:
-        size = f"{size_text(it.old.size)} → {size}"
+    was = size if it.old is None else size_text(it.old.size)
+    if was != size:
+        size = f"{was} → {size}"
     text = f"{_SIGNS[change]} {size:>21}  {name_text(below(root, file.path))}"
     if change == "moved" and it.old is not None:
         text += f"  (was {name_text(below(root, it.old.path))})"

@@ -31,12 +31,15 @@ _DOING = {
     "scrub": "Scrubbing",
     "backup": "Backing up",
     "archive": "Archiving",
+    "expire": "Marking as expired",
     "recall": "Recalling",
     "delete": "Deleting",
     "undelete": "Undeleting",
     "restore": "Restoring",
     "purge": "Purging",
     "verify": "Verifying",
+    "copy": "Copying to",
+    "mend": "Mending from",
     "recover": "Recovering",
 }
 _DONE = {
@@ -45,18 +48,21 @@ _DONE = {
     "scrub": "Scrubbed",
     "backup": "Backed up",
     "archive": "Archived",
+    "expire": "Marked as expired",
     "recall": "Recalled",
     "delete": "Deleted",
     "undelete": "Undeleted",
     "restore": "Restored",
     "purge": "Purged",
     "verify": "Verified",
+    "copy": "Copied to",
+    "mend": "Mended from",
     "recover": "Recovered",
 }
 
 
 # What costs by the file, however large it is.
-_BY_FILES = frozenset({"index", "delete", "undelete", "purge", "recover"})
+_BY_FILES = frozenset({"index", "delete", "undelete", "purge", "recover", "expire"})
 
 
 class Phase:

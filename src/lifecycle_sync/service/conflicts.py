@@ -60,7 +60,8 @@ def resolve_conflicts(
         if not engine.registry.conflict_count(repository.repository_id):
             continue
         try:
-            report = _Resolver(engine, repository, how).run()
+            report = Report("apply")
+            report.join(_Resolver(engine, repository, how).run())
             outcomes.append(RootOutcome(repository, report))
         except CancelledError:
             raise

@@ -42,7 +42,7 @@ def copy_vault(
             found = opening.read_format(target, path, kind, vault.store_id, write=True)
             if found is None and not dry_run:
                 opening.create(target, path, kind, vault.store_id)
-        held.enter_context(_reported(progress, path))
+        held.enter_context(_reported(progress, "copy", path))
         return copy_files(
             vault.storage,
             target,
@@ -68,7 +68,7 @@ def mend_vault(
     vault = engine.vaults.get(kind, create=False, to_read=dry_run)
     with (
         opening.open_storage(path, engine.fs, create=False) as source,
-        _reported(progress, path),
+        _reported(progress, "mend", path),
     ):
         if opening.read_format(source, path, kind, vault.store_id, write=False) is None:
             raise VaultMissingError(
@@ -93,8 +93,8 @@ def mend_vault(
 
 
 @contextmanager
-def _reported(progress: Progress, path: str) -> Iterator[None]:
-    progress.begin("copy vault", os.fsencode(path), None, None)
+def _reported(progress: Progress, phase: str, path: str) -> Iterator[None]:
+    progress.begin(phase, os.fsencode(path), None, None)
     try:
         yield
     finally:
