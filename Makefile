@@ -6,6 +6,7 @@ BENCH_ARGS  ?=
 FAULTS_ARGS ?=
 TORTURE_ARGS ?=
 SIMULATE_ARGS ?=
+FLIPS_ARGS  ?=
 GUARD_ARGS  ?=
 ARGS        ?=
 
@@ -26,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture faults plans simulate guard-proof sanitize lint bench format lock clean
+.PHONY: help setup run test torture faults plans flips simulate guard-proof sanitize lint bench format lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this
@@ -86,6 +87,9 @@ lint: $(READY) ## check style, bans, types and who imports whom
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(wildcard src tests bench scripts)
 	@$(BIN)/lint-imports --no-logo
+
+flips: $(READY) ## flip every byte of a small vault in turn; FLIPS_ARGS='--bits'
+	@$(BIN)/python -m scripts.flips $(FLIPS_ARGS)
 
 simulate: $(READY) ## 90 days by random policies over 10,000 files, 200 times; SIMULATE_ARGS="--seeds 3"
 	@$(BIN)/python -m scripts.simulate $(SIMULATE_ARGS)

@@ -316,6 +316,29 @@ class Index(IndexFile):
             )
             connection.execute("UPDATE manifest SET versions = 1 WHERE id = ?", (number,))
 
+    def ask_checkpoints(self) -> None:
+        """A manifest is damaged: those are to be asked for versions, too, that may repeat it."""
+        with self._use(write=True) as connection:
+            connection.execute("UPDATE manifest SET read = 1 WHERE covers IS NOT NULL")
+
+    def lose_frame(self, name: str, frame: int) -> None:
+        """Forget what stands in a frame that turned out to be damaged: from now on a checkpoint is
+        asked, where one repeats it."""
+        with self._use(write=True) as connection:
+            for table in ("version", "directory"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE frame = ?"  # noqa: S608
+                    " AND manifest = (SELECT id FROM manifest WHERE name = ?)",
+                    (frame, name),
+                )
+            connection.execute(
+                "DELETE FROM directory WHERE manifest IN"
+                " (SELECT id FROM manifest WHERE covers IS NOT NULL)"
+            )
+            connection.execute(
+                "UPDATE manifest SET read = 1, versions = 0 WHERE covers IS NOT NULL"
+            )
+
     def versions_of(self, file_id: bytes) -> list[tuple[str, int, int]]:
         """Manifest, frame and offset of every version of a file."""
         return self._lines_where("file_id = ?", file_id)

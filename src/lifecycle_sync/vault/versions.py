@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -38,15 +38,16 @@ class Versions:
         self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         # Manifests in which something was found damaged since they were indexed, and why.
         self.damaged: dict[str, str] = {}
+        # How often that was.
+        self._lost = 0
 
     def of_file(self, file_id: bytes) -> Iterator[VersionEvent]:
-        self._catch_up()
-        found = self._at(self._index.versions_of(file_id))
+        found = self._asked(lambda: self._index.versions_of(file_id))
         yield from _newest_first(it for it in found if it.file_id == file_id)
 
     def at_path(self, repository_id: bytes, path: bytes) -> Iterator[VersionEvent]:
-        self._catch_up()
-        found = self._at(self._index.versions_at(_path_number(repository_id, path)))
+        number = _path_number(repository_id, path)
+        found = self._asked(lambda: self._index.versions_at(number))
         wanted = (repository_id, path)
         yield from _newest_first(it for it in found if (it.repository_id, it.path) == wanted)
 
@@ -62,7 +63,7 @@ class Versions:
         self._catch_up()
         prefix = under + b"/" if under else b""
         repository = repository_id.hex().encode()
-        for name in self._index.version_manifests():
+        for name in self._manifests():
             for frame, offset in self._index.lines_of(table, name):
                 raw = self._line(name, frame, offset)
                 if raw is None:
@@ -78,15 +79,32 @@ class Versions:
                 ):
                     yield event
 
-    def _at(self, places: list[tuple[str, int, int]]) -> Iterator[VersionEvent]:
-        for name, frame, offset in places:
-            raw = self._line(name, frame, offset)
-            event = None if raw is None else decode_event(raw)
-            if isinstance(event, VersionEvent):
-                yield event
+    def _manifests(self) -> Iterator[str]:
+        """Those that are asked, in order; after one with damage in it also the checkpoint, which
+        comes later than what it repeats."""
+        done = ""
+        while True:
+            for name in [it for it in self._index.version_manifests() if it > done]:
+                lost, done = self._lost, name
+                yield name
+                if self._lost != lost:
+                    self._catch_up()
+                    break
+            else:
+                return
+
+    def _asked(self, places: Callable[[], list[tuple[str, int, int]]]) -> list[VersionEvent]:
+        while True:
+            self._catch_up()
+            lost = self._lost
+            lines = [self._line(*place) for place in places()]
+            if self._lost == lost:
+                events = [decode_event(raw) for raw in lines if raw is not None]
+                return [event for event in events if isinstance(event, VersionEvent)]
 
     def _line(self, name: str, frame: int, offset: int) -> bytes | None:
-        """None where that part of a manifest is damaged: what the others say is still told."""
+        """None where that part of a manifest is damaged: what the others say is still told, and
+        from now on a checkpoint is asked that repeats it."""
         with self._mutex:
             text = self._frames.get((name, frame))
             if text is None:
@@ -96,6 +114,8 @@ class Versions:
                     if name not in self.damaged:
                         _log.warning("a manifest cannot be used: %s: %s", name, error.cause)
                     self.damaged[name] = error.cause
+                    self._index.lose_frame(name, frame)
+                    self._lost += 1
                     text = b""
                 self._frames[name, frame] = text
                 while len(self._frames) > _FRAMES_KEPT:
@@ -103,15 +123,19 @@ class Versions:
         return text[offset : text.find(b"\n", offset)] if text else None
 
     def _catch_up(self) -> None:
-        for name in self._index.without_versions():
-            try:
-                reader = ManifestReader(self._storage, name)
-                directories: list[tuple[int, int]] = []
-                # The rows are made while they are written: a checkpoint may have millions.
-                self._index.add_versions(name, _rows(reader, directories), directories)
-            except VaultCorruptError:
-                # `verify` names it; what the others say is still told.
-                continue
+        damaged: set[str] = set()
+        while names := [it for it in self._index.without_versions() if it not in damaged]:
+            for name in names:
+                try:
+                    reader = ManifestReader(self._storage, name)
+                    directories: list[tuple[int, int]] = []
+                    # The rows are made while they are written: a checkpoint may have millions.
+                    self._index.add_versions(name, _rows(reader, directories), directories)
+                except VaultCorruptError as error:
+                    # `verify` names it; what the others say is still told.
+                    self.damaged[name] = error.cause
+                    damaged.add(name)
+                    self._index.ask_checkpoints()
 
 
 class _VersionKeys(msgspec.Struct):
