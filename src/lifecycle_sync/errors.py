@@ -215,6 +215,12 @@ class VaultNewerError(VaultError):
     code = "vault_newer"
 
 
+class VaultKeyError(VaultError):
+    """An encrypted vault cannot be read or written to with the keys that are at hand."""
+
+    code = "vault_key"
+
+
 class TrashError(LifecycleError):
     """The trash of a root, or a batch in it, cannot be used."""
 
@@ -225,6 +231,12 @@ class TrashNewerError(TrashError):
     """A batch in the trash was written by a newer version of this program."""
 
     code = "trash_newer"
+
+
+class KeyFileError(UsageError):
+    """A public key, or a file with secret ones, cannot be used."""
+
+    code = "key_file"
 
 
 class PlanError(UsageError):

@@ -95,16 +95,16 @@ def change_format(house: VaultHouse, **changes: object) -> None:
 def test_a_newer_format_is_refused(house):
     with house.open():
         pass
-    change_format(house, format=2, min_reader=2, kind="something new")
-    assert "format 2" in refused(house, VaultNewerError)
-    assert "format 2" in refused(house, VaultNewerError, read_only=True)
+    change_format(house, format=3, min_reader=3, kind="something new")
+    assert "format 3" in refused(house, VaultNewerError)
+    assert "format 3" in refused(house, VaultNewerError, read_only=True)
 
 
 def test_a_format_that_only_newer_ones_may_write_is_read(house):
     with house.open() as vault:
         house.store(vault, {b"a": b"one"})
-    change_format(house, format=2, min_writer=2)
-    assert "format 2" in refused(house, VaultNewerError)
+    change_format(house, format=3, min_writer=3)
+    assert "format 3" in refused(house, VaultNewerError)
     with house.open(read_only=True) as vault:
         assert vault.read_small(key_of(b"one")) == b"one"
 

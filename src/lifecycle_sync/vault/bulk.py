@@ -15,6 +15,7 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.format import pack_name
 from lifecycle_sync.vault.frames import FrameError, key_of, raw_content, unpack_frame
 from lifecycle_sync.vault.index import PackPlace, key_blob
+from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -35,6 +36,7 @@ class BulkReader:
         self._members = Counter[bytes]()
         # By pack, the piece of it that was read last: where it starts, and its bytes. The pack used
         # last stands last.
+        self._checked: set[bytes] = set()
         self._pieces: dict[bytes, tuple[int, memoryview]] = {}
 
     def prepare(self, keys: Sequence[ContentKey]) -> None:
@@ -50,6 +52,19 @@ class BulkReader:
         content = self._member(key, place)
         # Whatever is wrong, the careful way finds it and says so.
         return self._vault.read(key) if content is None else iter((content,))
+
+    def check(self, key: ContentKey) -> None:
+        """See to it that a content is stored whole, as `Vault.check` does, with the errors that
+        raises."""
+        if self._vault.has_key:
+            for _ in self.read(key):
+                pass
+            return
+        place = self._places.get(key_blob(key))
+        if place is None or place.sha256 not in self._checked:
+            self._vault.check(key)
+            if place is not None:
+                self._checked.add(place.sha256)
 
     def _member(self, key: ContentKey, place: PackPlace) -> bytes | None:
         stored = self._stored(place)
@@ -72,8 +87,8 @@ class BulkReader:
         if self._members[place.sha256] >= _MANY:
             wanted = max(wanted, _PIECE_BYTES)
         try:
-            data = self._vault.storage.read(pack_name(place.sha256), place.offset, wanted)
-        except StorageMissingError:
+            data = opened(self._vault.storage).read(pack_name(place.sha256), place.offset, wanted)
+        except (StorageMissingError, FrameError):
             return None
         piece = memoryview(data)
         if wanted > place.stored:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from lifecycle_sync.clock import Clock
-from lifecycle_sync.errors import LifecycleError, VaultCorruptError
+from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
 from lifecycle_sync.model.event import Event
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.events import decode_event
@@ -30,6 +30,7 @@ from lifecycle_sync.vault.manifest import (
     PackLine,
     decode_content_line,
 )
+from lifecycle_sync.vault.sealing import drop_kept, keep
 
 _log = logging.getLogger("lifecycle_sync.vault")
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
@@ -51,6 +52,9 @@ class Catalogue:
         self._known: dict[str, KnownManifest] = {}
         # Why each manifest that cannot be used cannot be.
         self.damaged: dict[str, str] = {}
+        # Those that are encrypted, where no key is at hand: of other writers, or of an index that
+        # was lost. What they tell of counts as not kept.
+        self.locked: set[str] = set()
 
     def refresh(self) -> None:
         """Take up what others have written since."""
@@ -60,7 +64,7 @@ class Catalogue:
             gone = self._known.keys() - listed
             if gone:
                 self._forget(gone, listed)
-            new = listed - self._known.keys() - self.damaged.keys()
+            new = listed - self._known.keys() - self.damaged.keys() - self.locked
             if new:
                 self._take_up(new)
                 self._load()
@@ -73,6 +77,7 @@ class Catalogue:
         for it in self._known.values():
             if it.covers is not None and it.name in listed:
                 repeated |= it.covers
+        drop_kept(self._storage, gone)
         if repeated.issuperset(gone):
             # Pruned: a checkpoint that is here has all they said.
             self._index.drop_manifests(sorted(gone))
@@ -97,7 +102,7 @@ class Catalogue:
             if self._read(readers[name]):
                 covered |= readers[name].header.repeated
                 replaced |= set(readers[name].header.replaces)
-        rest = new - readers.keys() - self.damaged.keys()
+        rest = new - readers.keys() - self.damaged.keys() - self.locked
         for name in sorted(rest & covered):
             length = self._storage.size(manifest_path(name)) or 0
             # What a replaced checkpoint covers is of no interest any more.
@@ -119,6 +124,12 @@ class Catalogue:
         except VaultCorruptError as error:
             self._set_down(name, error)
             return None
+        except VaultKeyError as error:
+            if not self.locked and not self._known:
+                # Said when a machine begins; later these are other writers', as is to be expected.
+                _log.warning("%s %s: what it tells of is kept again", error.subject, error.cause)
+            self.locked.add(name)
+            return None
         return reader
 
     def _set_down(self, name: str, error: VaultCorruptError) -> None:
@@ -138,6 +149,7 @@ class Catalogue:
                 )
                 if added and needed:
                     self._index.add_contents(_content_lines(reader))
+            keep(self._storage, manifest_path(name))
         except VaultCorruptError as error:
             self._set_down(name, error)
             return False
@@ -194,7 +206,7 @@ class Catalogue:
             )
 
     def _next_sequence(self) -> int:
-        known = [*self._known, *self.damaged]
+        known = [*self._known, *self.damaged, *self.locked]
         newest = max(known, default=None)
         parts = None if newest is None else split_manifest_name(newest)
         return 1 if parts is None else parts[0] + 1

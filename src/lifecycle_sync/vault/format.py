@@ -19,10 +19,13 @@ import msgspec
 
 from lifecycle_sync.model.content import DIGEST_SIZES, ContentKey
 
-FORMAT_NUMBER = 1
+# What this program knows; an encrypted vault needs it, any other is written as the first format.
+FORMAT_NUMBER = 2
+_FIRST = 1
 FORMAT_NAME = "FORMAT"
 RESTORE_NAME = "RESTORE.md"
 SUMS_NAME = "SHA256SUMS"
+RECIPIENTS_NAME = "RECIPIENTS"
 PACKS, OBJECTS, MANIFESTS, QUARANTINE = "packs", "objects", "manifests", "quarantine"
 # Where uploads begin, and so where litter can lie.
 UPLOAD_FOLDERS = ("", PACKS, OBJECTS, MANIFESTS)
@@ -36,6 +39,10 @@ _MANIFEST = re.compile(r"([0-9]{10})-([0-9a-f]{64})\.jsonl\.zst")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+# The value of `encryption` for files of the `age` command.
+ENCRYPTION = "age"
+
+
 class VaultKind(StrEnum):
     BACKUP = "backup"
     ARCHIVE = "archive"
@@ -44,13 +51,22 @@ class VaultKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class VaultFormat:
     """What FORMAT says. A program reads a vault whose `min_reader` is at most its own number, and
-    writes to one whose `min_writer` is."""
+    writes to one whose `min_writer` is. `encryption` is how packs, objects and manifests are
+    encrypted: empty for not at all, or "age"."""
 
     kind: VaultKind
     store_id: bytes
-    format: int = FORMAT_NUMBER
-    min_reader: int = FORMAT_NUMBER
-    min_writer: int = FORMAT_NUMBER
+    format: int = _FIRST
+    min_reader: int = _FIRST
+    min_writer: int = _FIRST
+    encryption: str = ""
+
+
+def new_format(kind: VaultKind, store_id: bytes, *, encrypted: bool) -> VaultFormat:
+    """What the FORMAT file of a new vault says."""
+    if not encrypted:
+        return VaultFormat(kind, store_id)
+    return VaultFormat(kind, store_id, 2, 2, 2, ENCRYPTION)
 
 
 class _FormatFile(msgspec.Struct, kw_only=True):
@@ -58,7 +74,8 @@ class _FormatFile(msgspec.Struct, kw_only=True):
     kind: str
     store_id: str
     min_reader: int
-    min_writer: int = FORMAT_NUMBER
+    min_writer: int = _FIRST
+    encryption: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def encode_format(it: VaultFormat) -> bytes:
@@ -69,6 +86,7 @@ def encode_format(it: VaultFormat) -> bytes:
         store_id=it.store_id.hex(),
         min_reader=it.min_reader,
         min_writer=it.min_writer,
+        encryption=it.encryption or msgspec.UNSET,
     )
     return msgspec.json.encode(line) + b"\n"
 
@@ -85,8 +103,16 @@ def decode_format(data: bytes) -> VaultFormat:
         raise ValueError("its store_id is no id")
     if line.min_reader > FORMAT_NUMBER:
         raise NewerFormatError(line.min_reader)
+    encryption = line.encryption or ""
+    if encryption not in ("", ENCRYPTION):
+        raise NewerFormatError(max(line.format, FORMAT_NUMBER + 1))
     return VaultFormat(
-        VaultKind(line.kind), store_id, line.format, line.min_reader, line.min_writer
+        VaultKind(line.kind),
+        store_id,
+        line.format,
+        line.min_reader,
+        line.min_writer,
+        encryption,
     )
 
 
@@ -98,9 +124,10 @@ class NewerFormatError(Exception):
         self.needed = needed
 
 
-def restore_text() -> bytes:
+def restore_text(*, encrypted: bool) -> bytes:
     """What RESTORE.md says."""
-    return files("lifecycle_sync.vault").joinpath("RESTORE.md").read_bytes()
+    name = "RESTORE_AGE.md" if encrypted else "RESTORE.md"
+    return files("lifecycle_sync.vault").joinpath(name).read_bytes()
 
 
 def sums_text(contents: dict[str, bytes]) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 from lifecycle_sync.clock import to_iso
 from lifecycle_sync.errors import StorageMissingError, VaultCorruptError
 from lifecycle_sync.model.content import DIGEST_SIZES, ContentKey, key_from_text
-from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import (
     MANIFESTS,
     PART_SIZE_MAX,
@@ -35,6 +35,7 @@ from lifecycle_sync.vault.frames import (
     unpack_frames,
 )
 from lifecycle_sync.vault.pack import LOCAL_SIZE, MEMBERS_MAX, PackContents
+from lifecycle_sync.vault.sealing import NamedUpload, opened
 
 MANIFEST_NUMBER = 1
 _FRAME_SIZE = 1 << 20
@@ -146,13 +147,13 @@ class ManifestWriter:
     """A manifest on its way into a storage; memory stays at a frame."""
 
     def __init__(self, storage: Storage, header: Header) -> None:
-        self._upload: Upload = storage.upload(MANIFESTS)
+        self._upload = NamedUpload(storage, MANIFESTS)
         self._compressor = FrameCompressor(MANIFEST_LEVEL)
-        self._hash = hashlib.sha256()
         self._sequence = header.sequence
         self._lines: list[bytes] = []
         self._size = 0
         self._count = 0
+        # Of the file, once it is published.
         self.length = 0
         self.line(
             msgspec.json.encode(
@@ -181,9 +182,9 @@ class ManifestWriter:
         """Make it durable; its name."""
         self.line(msgspec.json.encode(_EndLine(self._count)))
         self._flush()
-        sha256 = self._hash.digest()
+        sha256, self.length = self._upload.end()
         name = manifest_name(self._sequence, sha256)
-        self._upload.publish(manifest_path(name), sha256)
+        self._upload.publish(manifest_path(name))
         return name
 
     def discard(self) -> None:
@@ -195,9 +196,7 @@ class ManifestWriter:
         self._lines.append(b"")
         frame = self._compressor.frame(b"\n".join(self._lines))
         self._lines, self._size = [], 0
-        self._hash.update(frame)
         self._upload.write(frame)
-        self.length += len(frame)
 
 
 def split_pack(contents: PackContents) -> Iterator[PackLine]:
@@ -253,7 +252,8 @@ def object_line(it: ObjectLine) -> bytes:
 class ManifestReader:
     """A manifest whose bytes were found to be those that its name says.
 
-    Raises `VaultCorruptError` when they are not, here or while lines are read.
+    Raises `VaultCorruptError` when they are not, here or while lines are read, and `VaultKeyError`
+    where it is encrypted and no key is at hand.
     """
 
     def __init__(self, storage: Storage, name: str) -> None:
@@ -302,7 +302,7 @@ class ManifestReader:
 
     def _all_lines(self) -> Iterator[Line]:
         try:
-            pieces = self._storage.pieces(manifest_path(self.name))
+            pieces = opened(self._storage).pieces(manifest_path(self.name))
             for frame, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
                 if text and not text.endswith(b"\n"):
                     raise _corrupt(self.name, "has a line across two frames")
@@ -318,7 +318,7 @@ class ManifestReader:
 def read_frame(storage: Storage, name: str, frame: int) -> bytes:
     """The text of the one frame that begins there. Raises `VaultCorruptError`."""
     try:
-        pieces = storage.pieces(manifest_path(name), frame)
+        pieces = opened(storage).pieces(manifest_path(name), frame)
         for _, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
             return text
     except (FrameError, StorageMissingError) as error:

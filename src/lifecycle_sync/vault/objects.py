@@ -8,17 +8,17 @@ by part, where the manifests are lost.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from lifecycle_sync.model.content import ContentKey
-from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import OBJECTS, PART_SIZE_MAX, Part, object_name, part_tail
 from lifecycle_sync.vault.frames import FrameStream, level_for, new_hasher
 from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart
+from lifecycle_sync.vault.sealing import NamedUpload
 
 _BLOCK_SIZE = 1 << 20
 _BLOCKS_MAX = 8
@@ -141,12 +141,11 @@ class _AssemblyLine:
     def __init__(self, storage: Storage, workers: Workers) -> None:
         self._storage = storage
         self._workers = workers
-        self._upload: Upload | None = None
+        self._upload: NamedUpload | None = None
         self._stream: FrameStream | None = None
-        self._hash = hashlib.sha256()
-        self._stored = self._size = self._offset = 0
+        self._size = self._offset = 0
         self._previous = _FIRST
-        self._publishing: deque[Future[bool]] = deque()
+        self._publishing: deque[Future[None]] = deque()
         self._stopped = threading.Event()
         self.parts: list[ObjectPart] = []
 
@@ -173,13 +172,13 @@ class _AssemblyLine:
             assert self._stream is not None and self._upload is not None
             part = Part(len(self.parts), self._offset, self._previous, key, size)
             self._write(self._stream.end() + part_tail(part))
-            sha256 = self._hash.digest()
+            sha256, stored = self._upload.end()
             self.wait(_PUBLISHING_MAX - 1)
             upload, self._upload = self._upload, None
             self._publishing.append(
-                self._workers.publisher.submit(upload.publish, object_name(sha256), sha256)
+                self._workers.publisher.submit(upload.publish, object_name(sha256))
             )
-            self.parts.append(ObjectPart(sha256, self._stored, self._size))
+            self.parts.append(ObjectPart(sha256, stored, self._size))
             self._previous = sha256
             self._offset += self._size
             self._stream = None
@@ -203,14 +202,11 @@ class _AssemblyLine:
             self._upload = None
 
     def _begin(self, block: memoryview) -> None:
-        self._upload = self._storage.upload(OBJECTS)
+        self._upload = NamedUpload(self._storage, OBJECTS)
         self._stream = FrameStream(level_for(block))
-        self._hash = hashlib.sha256()
-        self._stored = self._size = 0
+        self._size = 0
 
     def _write(self, data: bytes) -> None:
         assert self._upload is not None
         if data:
             self._upload.write(data)
-            self._hash.update(data)
-            self._stored += len(data)

@@ -6,6 +6,7 @@ FORMAT is written last, so a folder has it only when everything else of a new va
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 
 from lifecycle_sync.errors import (
@@ -14,6 +15,7 @@ from lifecycle_sync.errors import (
     StorageReadOnlyError,
     VaultCorruptError,
     VaultForeignError,
+    VaultKeyError,
     VaultMissingError,
     VaultNewerError,
     VaultReadOnlyError,
@@ -21,6 +23,7 @@ from lifecycle_sync.errors import (
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.storage.local import LocalStorage, close_quietly, storage_error
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.age import Identities, Recipients
 from lifecycle_sync.vault.format import (
     FORMAT_NAME,
     FORMAT_NUMBER,
@@ -28,6 +31,7 @@ from lifecycle_sync.vault.format import (
     OBJECTS,
     PACKS,
     QUARANTINE,
+    RECIPIENTS_NAME,
     RESTORE_NAME,
     SUMS_NAME,
     NewerFormatError,
@@ -35,12 +39,17 @@ from lifecycle_sync.vault.format import (
     VaultKind,
     decode_format,
     encode_format,
+    new_format,
     restore_text,
     sums_text,
 )
+from lifecycle_sync.vault.recipients import note_recipients
+from lifecycle_sync.vault.sealing import SealedStorage
 
+_log = logging.getLogger("lifecycle_sync.vault")
 _OPERATION = "open vault"
-_OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, PACKS, OBJECTS, MANIFESTS, QUARANTINE}
+_OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, RECIPIENTS_NAME}
+_OURS |= {PACKS, OBJECTS, MANIFESTS, QUARANTINE}
 
 
 def open_storage(path: str, fs: FileOps, *, create: bool) -> LocalStorage:
@@ -181,14 +190,25 @@ def _refuse_remains(storage: Storage, path: str) -> None:
         )
 
 
-def create(storage: Storage, path: str, kind: VaultKind, store_id: bytes) -> VaultFormat:
-    """Make a vault in an empty folder; the one that another process made meanwhile, if so."""
-    data = encode_format(VaultFormat(kind, store_id))
+def create(
+    storage: Storage,
+    path: str,
+    kind: VaultKind,
+    store_id: bytes,
+    *,
+    recipients: Recipients | None = None,
+) -> VaultFormat:
+    """Make a vault in an empty folder, an encrypted one where there are recipients; the one that
+    another process made meanwhile, if so."""
+    encrypted = recipients is not None
+    data = encode_format(new_format(kind, store_id, encrypted=encrypted))
     try:
         for folder in (PACKS, OBJECTS, MANIFESTS):
             storage.upload(folder).discard()
         # The first to write FORMAT has made the vault; RESTORE.md is the same whoever writes it.
-        _put(storage, RESTORE_NAME, restore_text())
+        _put(storage, RESTORE_NAME, restore_text(encrypted=encrypted))
+        if recipients is not None:
+            note_recipients(storage, recipients.texts)
         _put(storage, FORMAT_NAME, data)
         complete(storage)
     except LifecycleError as error:
@@ -204,6 +224,61 @@ def complete(storage: Storage) -> None:
         names = (FORMAT_NAME, RESTORE_NAME)
         sums = sums_text({name: storage.read(name) for name in names if storage.size(name)})
         _put(storage, SUMS_NAME, sums)
+
+
+def seal_storage(
+    storage: Storage,
+    path: str,
+    it: VaultFormat,
+    fs: FileOps,
+    *,
+    write: bool,
+    recipients: Recipients | None = None,
+    identity_path: str = "",
+    index_path: str = "",
+) -> Storage:
+    """The storage of a vault by what its FORMAT says: of an encrypted one its files are opened by
+    the keys in the file `identity_path`, if there is one, and what is written goes to `recipients`.
+
+    Raises `VaultKeyError` where it is to
+    be written to and recipients are missing, or are set for a vault that is not encrypted;
+    `KeyFileError`. The file of the index, `index_path`, has names and times in the clear, so it is
+    made for its owner alone; manifests in the clear lie beside it.
+    """
+    if not it.encryption:
+        if recipients is not None and write:
+            raise VaultKeyError(
+                "is not encrypted, and recipients are set for it",
+                operation=_OPERATION,
+                subject=path,
+                remedy="`lifecycle vault rewrite DIR` makes an encrypted one of it in another"
+                " folder; or take the recipients out of the settings",
+            )
+        return storage
+    if write and recipients is None:
+        raise VaultKeyError(
+            "is encrypted, and no recipients are set to encrypt to",
+            operation=_OPERATION,
+            subject=path,
+            remedy=f"set {it.kind}_recipients to the public keys (age1...); the file"
+            f" {RECIPIENTS_NAME} in the vault lists those it was written to",
+        )
+    identities = Identities(identity_path) if identity_path else None
+    kept: Storage | None = None
+    if index_path:
+        kept_path = f"{index_path}.manifests"
+        try:
+            fs.make_directories(kept_path)
+            close_quietly(fs, fs.create(index_path))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise _at_opening(storage_error(error, "make index of vault", index_path)) from error
+        try:
+            kept = LocalStorage(kept_path, fs)
+        except (OSError, LifecycleError) as error:
+            _log.warning("manifests cannot be kept in the clear in %s: %s", kept_path, error)
+    return SealedStorage(storage, recipients, identities, kept)
 
 
 def _put(storage: Storage, name: str, data: bytes) -> None:

@@ -36,6 +36,7 @@ class PackContents:
     """What lies in a sealed pack, member by member: digest, size of the content, size stored.
 
     Members stand without a gap from the pack's first byte on, each after a header of `LOCAL_SIZE`.
+    `sha256` and `length` are those of the file as it is stored.
     """
 
     sha256: bytes
@@ -111,8 +112,9 @@ class PackBuilder:
         self._names.add(it.digest[: _NAME_DIGITS // 2])
         self.size += len(it.data) + _CENTRAL_SIZE
 
-    def seal(self) -> tuple[PackContents, bytes]:
-        """What is in it, and its bytes. The builder is used up."""
+    def seal(self, encrypt: Callable[[bytes], bytes]) -> tuple[PackContents, bytes]:
+        """What is in it, and its bytes as they are stored, which is what `encrypt` makes of them.
+        The builder is used up."""
         members, self._members = self._members, []
         parts = [it.data for it in members]
         at = 0
@@ -142,7 +144,7 @@ class PackBuilder:
             at += len(data)
         count, central = len(members), len(members) * _CENTRAL_SIZE
         parts.append(_END.pack(b"PK\5\6", 0, 0, count, count, central, at, 0))
-        pack = b"".join(parts)
+        pack = encrypt(b"".join(parts))
         contents = PackContents(
             hashlib.sha256(pack).digest(),
             len(pack),

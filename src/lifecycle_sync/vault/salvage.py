@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle_sync.errors import StorageError, VaultError
+from lifecycle_sync.errors import StorageError, StorageMissingError, VaultError
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import (
     OBJECTS,
@@ -22,7 +22,7 @@ from lifecycle_sync.vault.format import (
     read_part_tail,
     stored_digest,
 )
-from lifecycle_sync.vault.frames import content_size_of
+from lifecycle_sync.vault.frames import FrameError, content_size_of
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import (
     ManifestWriter,
@@ -34,6 +34,7 @@ from lifecycle_sync.vault.manifest import (
     split_pack,
 )
 from lifecycle_sync.vault.pack import PackContents, read_directory
+from lifecycle_sync.vault.sealing import opened, read_end
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -94,7 +95,7 @@ def _lost_packs(vault: Vault) -> Iterator[PackContents]:
             data = vault.storage.read(name)
             if hashlib.sha256(data).digest() != sha256:
                 continue
-            members = list(read_directory(data, content_size_of))
+            members = list(read_directory(opened(vault.storage).read(name), content_size_of))
         except (StorageError, ValueError):
             # `verify` speaks of it.
             continue
@@ -110,11 +111,10 @@ def _lost_packs(vault: Vault) -> Iterator[PackContents]:
 
 def _lost_objects(vault: Vault) -> Iterator[ObjectLine]:
     storage = vault.storage
-    for name, sha256 in stored_files(storage, OBJECTS):
+    for _, sha256 in stored_files(storage, OBJECTS):
         if sha256 is None:
             continue
-        size = storage.size(name) or 0
-        tail = read_part_tail(storage.read(name, max(size - TAIL_SIZE_MAX, 0)))
+        tail = _tail_of(storage, sha256)
         if tail is None or tail.key is None or vault.has(key_blob(tail.key)):
             continue
         parts: list[ObjectPart] = []
@@ -136,10 +136,10 @@ def _lost_objects(vault: Vault) -> Iterator[ObjectLine]:
 
 
 def _tail_of(storage: Storage, sha256: bytes) -> Part | None:
-    size = storage.size(object_name(sha256))
-    if size is None:
+    try:
+        return read_part_tail(read_end(storage, object_name(sha256), TAIL_SIZE_MAX))
+    except (StorageMissingError, FrameError):
         return None
-    return read_part_tail(storage.read(object_name(sha256), max(size - TAIL_SIZE_MAX, 0)))
 
 
 def _is_whole(storage: Storage, sha256: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
@@ -22,6 +23,7 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import DirectoryEvent, Event, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
+from lifecycle_sync.vault.age import Recipients
 from lifecycle_sync.vault.catalogue import Catalogue
 from lifecycle_sync.vault.format import (
     UPLOAD_FOLDERS,
@@ -39,6 +41,8 @@ from lifecycle_sync.vault.frames import (
 )
 from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
 from lifecycle_sync.vault.manifest import Header, ObjectLine, PackLine
+from lifecycle_sync.vault.recipients import note_recipients
+from lifecycle_sync.vault.sealing import SealedStorage, opened
 from lifecycle_sync.vault.versions import Versions
 from lifecycle_sync.vault.writer import VaultWriter
 
@@ -64,6 +68,7 @@ class Vault:
         self.path = path
         self.kind = it.kind
         self.store_id = it.store_id
+        self.format = it
         self.read_only = False
         self.storage = storage
         self.index = index
@@ -88,17 +93,22 @@ class Vault:
         read_only: bool = False,
         store_id: bytes | None = None,
         writer: str = "",
+        recipients: Sequence[str] = (),
+        identity_path: str = "",
     ) -> Vault:
         """Open the vault in a folder; with `create` make one where there is none.
 
         `index_path` is a file outside the vault that may be lost (empty: a temporary one).
         `store_id` is the store that has to be there, where that is known; `writer` is what
         manifests say of who wrote them (default: the name of this machine). With `read_only`
-        nothing in the vault is changed. Raises `VaultError` and its kinds, each with a remedy, and
-        `StorageFullError`.
+        nothing in the vault is changed. A new vault is encrypted where there are `recipients`, as
+        `age -r` takes them, and an encrypted one is written to these; what is in it is read with
+        the secret keys in the file `identity_path`. Raises `VaultError` and its kinds, each with a
+        remedy, `KeyFileError`, and `StorageFullError`.
         """
         path = os.path.abspath(os.fspath(path))
-        storage = opening.open_storage(path, fs, create=create and not read_only)
+        keys = Recipients(recipients) if recipients else None
+        storage: Storage = opening.open_storage(path, fs, create=create and not read_only)
         try:
             found = opening.read_format(storage, path, kind, store_id, write=not read_only)
             if found is None:
@@ -109,9 +119,23 @@ class Vault:
                         subject=path,
                         remedy="check that its disk is mounted; the first backup makes a new vault",
                     )
-                found = opening.create(storage, path, kind, store_id or os.urandom(16))
+                found = opening.create(
+                    storage, path, kind, store_id or os.urandom(16), recipients=keys
+                )
+            storage = opening.seal_storage(
+                storage,
+                path,
+                found,
+                fs,
+                write=not read_only,
+                recipients=keys,
+                identity_path=identity_path,
+                index_path=index_path,
+            )
             if not read_only:
                 opening.sweep(storage, path, UPLOAD_FOLDERS)
+                if keys is not None:
+                    note_recipients(storage, keys.texts)
             index = Index(index_path, found.store_id, fs)
         except BaseException:
             storage.close()
@@ -241,7 +265,7 @@ class Vault:
     def _member(self, key: ContentKey, place: PackPlace) -> bytes:
         name = pack_name(place.sha256)
         try:
-            data = self.storage.read(name, place.offset, place.stored)
+            data = opened(self.storage).read(name, place.offset, place.stored)
             content = unpack_frame(data, place.size)
         except StorageMissingError as error:
             raise self._corrupt(key, f"the pack {name} is missing") from error
@@ -257,7 +281,7 @@ class Vault:
             name = object_name(part.sha256)
             left = part.size
             try:
-                for piece in unpack_stream(self.storage.pieces(name)):
+                for piece in unpack_stream(opened(self.storage).pieces(name)):
                     left -= len(piece)
                     if left < 0:
                         break
@@ -279,6 +303,35 @@ class Vault:
             subject=f"{self.path}: {key}",
             remedy="another version may be whole; `verify` lists all damage",
         )
+
+    @property
+    def has_key(self) -> bool:
+        """Whether what is in it can be read: always so, but for an encrypted one without a key."""
+        return not isinstance(self.storage, SealedStorage) or self.storage.identities is not None
+
+    def check(self, key: ContentKey) -> None:
+        """See to it that a content is stored whole, by reading all of it. Of an encrypted vault
+        without a key it is the stored bytes that are compared with their names. Raises as `read`.
+        """
+        if self.has_key:
+            for _ in self.read(key):
+                pass
+            return
+        place = self._place(key)
+        name_of, digests = (
+            (pack_name, [place.sha256])
+            if isinstance(place, PackPlace)
+            else (object_name, [part.sha256 for part in place.parts])
+        )
+        for sha256 in digests:
+            digest = hashlib.sha256()
+            try:
+                for piece in self.storage.pieces(name_of(sha256)):
+                    digest.update(piece)
+            except StorageMissingError as error:
+                raise self._corrupt(key, f"{name_of(sha256)} is missing") from error
+            if digest.digest() != sha256:
+                raise self._corrupt(key, f"damaged in {name_of(sha256)}")
 
     # -- writing and checking --------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +30,7 @@ from lifecycle_sync.vault.manifest import (
 )
 from lifecycle_sync.vault.objects import ObjectUpload, Workers
 from lifecycle_sync.vault.pack import PACK_SIZE_MAX, PackBuilder, PackContents, Packed, packed
+from lifecycle_sync.vault.sealing import seal
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -164,7 +166,7 @@ class VaultWriter:
         if pack is None:
             return
         self._wait()
-        contents, data = pack.seal()
+        contents, data = pack.seal(partial(seal, self._storage))
         self._packs.append(contents)
         self._sealing = self._workers.publisher.submit(self._store, contents.sha256, data)
 

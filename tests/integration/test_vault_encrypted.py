@@ -1,0 +1,297 @@
+"""A vault whose packs, objects and manifests are files of `age`: written without a secret, read
+with one of the keys, and verified and copied without any."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lifecycle_sync.errors import KeyFileError, VaultCorruptError, VaultError, VaultKeyError
+from lifecycle_sync.vault import age
+from lifecycle_sync.vault.bulk import BulkReader
+from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
+
+LARGE = random.Random(3).randbytes((2 << 20) + 77)
+CONTENTS = {b"a": b"alpha" * 100, b"directory/beta": b"beta", b"large": LARGE}
+
+
+class EncryptedHouse(VaultHouse):
+    """A vault with one key, in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.public, text = age.generate()
+        self.key_path = folder / "key"
+        self.key_path.write_text(text)
+        self.key_path.chmod(0o600)
+
+    def open(self, *, key: bool = False, **options: object):
+        given = {"recipients": [self.public]} | options
+        if key:
+            given["identity_path"] = os.fspath(self.key_path)
+        return super().open(**given)
+
+    def lose_machine(self) -> None:
+        """All that this machine knows of the vault."""
+        self.lose_index()
+        shutil.rmtree(f"{self.index_path}.manifests", ignore_errors=True)
+
+
+@pytest.fixture
+def house(tmp_path) -> EncryptedHouse:
+    return EncryptedHouse(tmp_path)
+
+
+@pytest.fixture
+def stored(house, monkeypatch):
+    """What `CONTENTS` is stored as; the large one in three parts."""
+    monkeypatch.setattr("lifecycle_sync.vault.objects.PART_SIZE_MAX", 1 << 20)
+    with house.open() as vault:
+        _, events = house.store(vault, CONTENTS)
+    return contents_of(events)
+
+
+def test_every_content_comes_back_with_the_key(house, stored):
+    with house.open(key=True) as vault:
+        assert [read(vault, key) for key in stored] == list(CONTENTS.values())
+        reader = BulkReader(vault)
+        reader.prepare(stored)
+        assert [b"".join(reader.read(key)) for key in stored] == list(CONTENTS.values())
+
+
+def test_nothing_of_the_contents_or_names_lies_in_the_vault(house, stored):
+    data = b"".join(path.read_bytes() for path in house.files())
+    for secret in (b"alpha", b"directory/beta", LARGE[:64]):
+        assert secret not in data
+    names = [
+        path.name for folder in ("packs", "objects", "manifests") for path in house.files(folder)
+    ]
+    assert len(names) == 5
+    assert all(name.endswith(".age") for name in names)
+    told = json.loads((house.path / "FORMAT").read_text())
+    assert (told["format"], told["min_reader"], told["encryption"]) == (2, 2, "age")
+    assert house.public in (house.path / "RECIPIENTS").read_text()
+
+
+def test_without_a_key_the_writer_knows_what_it_has_stored(house, stored):
+    for lose in (lambda: None, house.lose_index):
+        lose()
+        with house.open() as vault:
+            assert vault.contains(stored) == set(stored)
+            (version,) = vault.versions_at(REPOSITORY, b"directory/beta")
+            assert version.content == key_of(b"beta")
+            assert list(vault.events(vault.manifests())) != []
+            with pytest.raises(VaultKeyError, match="identity_path"):
+                vault.read_small(stored[1])
+
+
+def test_a_machine_that_lost_all_and_has_no_key_stores_again(house, stored, caplog):
+    house.lose_machine()
+    with house.open() as vault:
+        assert vault.contains(stored) == set()
+        assert len(caplog.messages) == 1
+        assert "kept again" in caplog.messages[0]
+        name, _ = house.store(vault, CONTENTS)
+        assert name.startswith("0000000002-")
+        assert vault.contains(stored) == set(stored)
+    caplog.clear()
+    with house.open():
+        # It was said once.
+        assert not caplog.messages
+    house.lose_machine()
+    with house.open(key=True) as vault:
+        assert len(vault.manifests()) == 2
+        assert [read(vault, key) for key in stored] == list(CONTENTS.values())
+
+
+def test_a_key_that_was_there_once_has_told_the_machine_everything(house, stored):
+    house.lose_machine()
+    with house.open(key=True) as vault:
+        assert len(vault.manifests()) == 1
+    with house.open() as vault:
+        assert vault.contains(stored) == set(stored)
+        assert [it.path for it in vault.all_versions(REPOSITORY)] == list(CONTENTS)
+
+
+def test_any_of_several_keys_opens_it_and_no_other_does(house):
+    other, text = age.generate()
+    (house.folder / "other").write_text(text)
+    _, stranger = age.generate()
+    (house.folder / "stranger").write_text(stranger)
+    with house.open(recipients=[house.public, other]) as vault:
+        _, events = house.store(vault, CONTENTS)
+    for name in ("key", "other"):
+        with house.open(read_only=True, identity_path=os.fspath(house.folder / name)) as vault:
+            assert [read(vault, key) for key in contents_of(events)] == list(CONTENTS.values())
+    with house.open(read_only=True, identity_path=os.fspath(house.folder / "stranger")) as vault:
+        with pytest.raises(VaultKeyError, match="no key in .*stranger opens it"):
+            vault.read_small(key_of(b"beta"))
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_ssh_keys_are_keys(house, kind):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("not installed: ssh-keygen")
+    path = house.folder / kind
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
+    public = path.with_suffix(".pub").read_text()
+    with house.open(recipients=[public]) as vault:
+        house.store(vault, {b"a": b"one"})
+    with house.open(recipients=[public], identity_path=os.fspath(path)) as vault:
+        assert vault.read_small(key_of(b"one")) == b"one"
+    assert public.strip() in (house.path / "RECIPIENTS").read_text()
+
+
+def test_damage_is_told_from_a_wrong_key(house, stored):
+    pack = house.files("packs")[0]
+    data = pack.read_bytes()
+    with house.open(key=True) as vault:
+        for at in (30, len(data) - 40):
+            flip(pack, at)
+            vault.storage.opened._whole.clear()
+            with pytest.raises(VaultCorruptError):
+                vault.read_small(stored[1])
+            with pytest.raises(VaultCorruptError):
+                list(BulkReader(vault).read(stored[1]))
+            flip(pack, at)
+        pack.write_bytes(data[:-1])
+        with pytest.raises(VaultCorruptError):
+            vault.read_small(stored[1])
+    with house.open() as vault, pytest.raises(VaultCorruptError):
+        vault.check(stored[1])
+
+
+def test_what_is_stored_is_checked_without_a_key(house, stored):
+    with house.open() as vault:
+        reader = BulkReader(vault)
+        reader.prepare(stored)
+        for key in stored:
+            vault.check(key)
+            reader.check(key)
+    flip(house.files("objects")[1], 1000)
+    with house.open() as vault, pytest.raises(VaultCorruptError):
+        vault.check(stored[2])
+
+
+def test_contents_are_found_where_manifests_are_lost(house, stored):
+    for path in house.files("manifests"):
+        path.unlink()
+    house.lose_machine()
+    with house.open(key=True) as vault:
+        assert vault.find_lost() == 3
+        assert [read(vault, key) for key in stored] == list(CONTENTS.values())
+
+
+def test_a_large_file_passes_by_in_pieces(house, monkeypatch, stored):
+    monkeypatch.setattr("lifecycle_sync.vault.sealing._WHOLE_BYTES_MAX", 100_000)
+    with house.open(key=True) as vault:
+        _, events = house.store(vault, {b"more": LARGE[::-1], b"small": b"s" * 1000})
+        for key, data in zip(contents_of(events), (LARGE[::-1], b"s" * 1000), strict=True):
+            assert read(vault, key) == data
+        # Given up half way, nothing is left over.
+        pieces = vault.read(stored[2])
+        next(pieces)
+        pieces.close()
+        part = house.files("objects")[0]
+        flip(part, part.stat().st_size // 2)
+        damaged = [key for key in (stored[2], key_of(LARGE[::-1])) if not _is_read(vault, key)]
+        assert len(damaged) == 1
+
+
+def _is_read(vault, key) -> bool:
+    try:
+        return bool(read(vault, key))
+    except VaultCorruptError:
+        return False
+
+
+def test_plain_and_encrypted_are_not_mixed(house, tmp_path_factory, stored):
+    with pytest.raises(VaultKeyError, match="no recipients are set"):
+        house.open(recipients=[])
+    plain = VaultHouse(tmp_path_factory.mktemp("plain"))
+    with plain.open() as vault:
+        plain.store(vault, {b"a": b"one"})
+    with pytest.raises(VaultKeyError, match="is not encrypted"):
+        plain.open(recipients=[house.public])
+    with plain.open(recipients=[house.public], read_only=True) as vault:
+        assert vault.read_small(key_of(b"one")) == b"one"
+    # A plain file in an encrypted vault is foreign, whoever put it there.
+    pack = plain.files("packs")[0]
+    target = house.path / "packs" / pack.parent.name
+    target.mkdir(exist_ok=True)
+    shutil.copy(pack, target / pack.name)
+    with house.open(key=True) as vault:
+        assert vault.storage.size(f"packs/{pack.parent.name}/{pack.name}") is None
+
+
+def test_recipients_that_are_added_are_told_and_those_taken_out_stay_told(house, stored):
+    other, text = age.generate()
+    (house.folder / "other").write_text(text)
+    with house.open(recipients=[other]) as vault:
+        _, events = house.store(vault, {b"new": b"for the other one"})
+    told = (house.path / "RECIPIENTS").read_text()
+    assert house.public in told
+    assert other in told
+    with house.open(key=True) as vault:
+        assert vault.read_small(stored[1]) == b"beta"
+        with pytest.raises(VaultKeyError):
+            vault.read_small(contents_of(events)[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "no secret key"),
+        ("# only a comment\n", "no secret key"),
+        ("hello", "line 1 is no secret key"),
+        ("AGE-SECRET-KEY-1QQQQ", "no key that can be used"),
+        ("age-encryption.org/v1\n-> scrypt", "passphrase"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nzzz\n", "no key that can be used"),
+        ("\N{SNOWMAN}", "is no text"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_says_why(house, stored, text, cause):
+    house.key_path.write_text(text, encoding="utf-8")
+    with pytest.raises(KeyFileError, match=cause) as caught:
+        house.open(key=True)
+    assert caught.value.remedy
+    assert caught.value.exit_code == 2
+    assert "QQQQ" not in str(caught.value)
+
+
+def test_a_key_file_that_is_not_there_says_so(house, stored):
+    house.key_path.unlink()
+    with pytest.raises(KeyFileError, match="no such file"):
+        house.open(key=True)
+
+
+@pytest.mark.parametrize("text", ["age1qqqq", "ssh-rsa AAAA", "AGE-SECRET-KEY-1", "anything"])
+def test_a_recipient_that_is_none_is_refused_before_anything_is_made(house, text):
+    with pytest.raises((KeyFileError, VaultError)):
+        house.open(recipients=[text])
+    assert not house.path.exists() or not house.files()
+
+
+def test_a_damaged_copy_of_a_manifest_in_the_clear_is_not_believed(house, stored):
+    (copy,) = Path(f"{house.index_path}.manifests/kept").iterdir()
+    flip(copy, 40)
+    house.lose_index()
+    with house.open() as vault:
+        assert vault.manifests() == []
+    assert not copy.exists()
+    house.lose_index()
+    with house.open(key=True) as vault:
+        assert vault.contains(stored) == set(stored)
+
+
+def test_what_is_in_the_clear_is_for_its_owner_alone(house, stored):
+    for path in house.folder.glob("index.db*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    for path in Path(f"{house.index_path}.manifests").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
