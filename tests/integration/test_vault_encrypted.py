@@ -15,6 +15,7 @@ import pytest
 from lifecycle_sync.errors import KeyFileError, VaultCorruptError, VaultError, VaultKeyError
 from lifecycle_sync.vault import age
 from lifecycle_sync.vault.bulk import BulkReader
+from lifecycle_sync.vault.vault import Vault
 from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
 
 LARGE = random.Random(3).randbytes((2 << 20) + 77)
@@ -31,8 +32,8 @@ class EncryptedHouse(VaultHouse):
         self.key_path.write_text(text)
         self.key_path.chmod(0o600)
 
-    def open(self, *, key: bool = False, **options: object):
-        given = {"recipients": [self.public]} | options
+    def open(self, *, key: bool = False, **options: object) -> Vault:  # type: ignore[override]
+        given: dict[str, object] = {"recipients": [self.public]} | options
         if key:
             given["identity_path"] = os.fspath(self.key_path)
         return super().open(**given)
@@ -129,9 +130,11 @@ def test_any_of_several_keys_opens_it_and_no_other_does(house):
     for name in ("key", "other"):
         with house.open(read_only=True, identity_path=os.fspath(house.folder / name)) as vault:
             assert [read(vault, key) for key in contents_of(events)] == list(CONTENTS.values())
-    with house.open(read_only=True, identity_path=os.fspath(house.folder / "stranger")) as vault:
-        with pytest.raises(VaultKeyError, match="no key in .*stranger opens it"):
-            vault.read_small(key_of(b"beta"))
+    with (
+        house.open(read_only=True, identity_path=os.fspath(house.folder / "stranger")) as vault,
+        pytest.raises(VaultKeyError, match=r"no key in .*stranger opens it"),
+    ):
+        vault.read_small(key_of(b"beta"))
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
