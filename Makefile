@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture faults plans flips simulate guard-proof sanitize lint bench format lock clean
+.PHONY: help setup run test torture faults plans flips timelines simulate guard-proof sanitize lint bench format lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this
@@ -90,6 +90,9 @@ lint: $(READY) ## check style, bans, types and who imports whom
 
 flips: $(READY) ## flip every byte of a small vault in turn; FLIPS_ARGS='--bits'
 	@$(BIN)/python -m scripts.flips $(FLIPS_ARGS)
+
+timelines: $(READY) ## keep rules against their definition, over TIMELINES=10000 histories
+	@TIMELINES=$${TIMELINES:-10000} $(BIN)/pytest tests/unit/test_retention.py -k definition -q -rP | grep -E ' timelines in |^E  |passed|failed'
 
 simulate: $(READY) ## 90 days by random policies over 10,000 files, 200 times; SIMULATE_ARGS="--seeds 3"
 	@$(BIN)/python -m scripts.simulate $(SIMULATE_ARGS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -14,6 +17,7 @@ from lifecycle_sync.decide.retention import Timed, beyond, marks_of, of_file, pr
 from lifecycle_sync.model.file import FileFlag, Tracking
 from lifecycle_sync.model.plan import KeptVersion, VersionMark
 from lifecycle_sync.model.policy import SHIPPED, KeepRules, LifecyclePolicy, Match
+from tests.support import timelines as timelines_
 from tests.support.subjects import DAY, NOW, subject
 
 SECOND = 1_000_000_000
@@ -165,6 +169,44 @@ def test_a_rule_more_never_keeps_less(found, rules):
     alone = {it.version for it in retained(found, [rules]) if it.kept}
     joined = {it.version for it in retained(found, [rules, policy(3, weekly=2)]) if it.kept}
     assert alone <= joined
+
+
+@pytest.fixture(params=["UTC", "Europe/Berlin", "Pacific/Kiritimati", "America/St_Johns"])
+def zone(request, monkeypatch):
+    """Where the machine stands, which is of no concern."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_every_reason_is_the_one_of_the_definition(zone):
+    """`make timelines`: 10,000 of them."""
+    number = int(os.environ.get("TIMELINES", "600")) // 4
+    for seed in range(number):
+        chosen = random.Random(f"{zone} {seed}")
+        found, rules = timelines_.timeline(chosen), list(timelines_.policies(chosen))
+        expected: dict[bytes, list[str]] = {it.version_id: [] for it in found}
+        for rule in rules:
+            for version_id, reasons in timelines_.kept(found, rule).items():
+                expected[version_id] += reasons
+        got = {it.version.version_id: list(it.reasons) for it in retained(found, rules)}
+        for version_id, reasons in expected.items():
+            assert got[version_id] == list(dict.fromkeys(reasons)), (
+                f"zone {zone}, seed {seed}: {rules} over {sorted(found, key=lambda it: it.kept_ns)}"
+            )
+    print(f"{number:,} timelines in {zone}: every version kept, and told why, as defined")
+
+
+def test_a_week_that_ends_on_saturday_is_found(monkeypatch):
+    monkeypatch.setattr(timelines_, "_periods", _with_wrong_weeks(timelines_._periods))
+    with pytest.raises(AssertionError):
+        test_every_reason_is_the_one_of_the_definition("UTC")
+
+
+def _with_wrong_weeks(right):
+    return lambda at_ns: right(at_ns) | {"weekly": (at_ns // timelines_.DAY + 4) // 7}
 
 
 # -- of a file -----------------------------------------------------------------------------
