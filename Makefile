@@ -7,6 +7,8 @@ FAULTS_ARGS ?=
 TORTURE_ARGS ?=
 SIMULATE_ARGS ?=
 FLIPS_ARGS  ?=
+POWERCUT_ARGS ?=
+SYSCALLS_ARGS ?=
 GUARD_ARGS  ?=
 ARGS        ?=
 
@@ -27,7 +29,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture faults plans flips timelines simulate guard-proof sanitize lint bench format lock clean
+.PHONY: help setup run test torture faults plans flips timelines powercut syscalls simulate guard-proof sanitize lint bench format lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this
@@ -93,6 +95,19 @@ flips: $(READY) ## flip every byte of a small vault in turn; FLIPS_ARGS='--bits'
 
 timelines: $(READY) ## keep rules against their definition, over TIMELINES=10000 histories
 	@TIMELINES=$${TIMELINES:-10000} $(BIN)/pytest tests/unit/test_retention.py -k definition -q -rP | grep -E ' timelines in |^E  |passed|failed'
+
+powercut: $(READY) ## cut the power of a real ext4 (and XFS) under the command; POWERCUT_ARGS='--first 7 --cuts 1'
+ifneq ($(POWERCUT_ARGS),)
+	@$(BIN)/python -m scripts.powercut $(POWERCUT_ARGS)
+else
+	@$(BIN)/python -m scripts.powercut --cuts 200
+	@$(BIN)/python -m scripts.powercut --deaf
+	@$(BIN)/python -m scripts.powercut --lying
+	@! command -v mkfs.xfs >/dev/null || $(BIN)/python -m scripts.powercut --filesystem xfs --cuts 100
+endif
+
+syscalls: $(READY) ## kill and fail the command at each of its system calls; SYSCALLS_ARGS='--step 5'
+	@$(BIN)/python -m scripts.syscalls $(SYSCALLS_ARGS)
 
 simulate: $(READY) ## 90 days by random policies over 10,000 files, 200 times; SIMULATE_ARGS="--seeds 3"
 	@$(BIN)/python -m scripts.simulate $(SIMULATE_ARGS)
