@@ -181,9 +181,7 @@ def zone(request, monkeypatch):
     time.tzset()
 
 
-def test_every_reason_is_the_one_of_the_definition(zone):
-    """`make timelines`: 10,000 of them."""
-    number = int(os.environ.get("TIMELINES", "600")) // 4
+def compare_with_definition(zone: str, number: int) -> None:
     for seed in range(number):
         chosen = random.Random(f"{zone} {seed}")
         found, rules = timelines_.timeline(chosen), list(timelines_.policies(chosen))
@@ -196,17 +194,24 @@ def test_every_reason_is_the_one_of_the_definition(zone):
             assert got[version_id] == list(dict.fromkeys(reasons)), (
                 f"zone {zone}, seed {seed}: {rules} over {sorted(found, key=lambda it: it.kept_ns)}"
             )
+
+
+def test_every_reason_is_the_one_of_the_definition(zone):
+    """`make timelines`: 10,000 of them."""
+    number = int(os.environ.get("TIMELINES", "600")) // 4
+    compare_with_definition(zone, number)
     print(f"{number:,} timelines in {zone}: every version kept, and told why, as defined")
 
 
 def test_a_week_that_ends_on_saturday_is_found(monkeypatch):
-    monkeypatch.setattr(timelines_, "_periods", _with_wrong_weeks(timelines_._periods))
+    right = timelines_._periods
+
+    def wrong(at_ns):
+        return right(at_ns) | {"weekly": (at_ns // timelines_.DAY + 4) // 7}
+
+    monkeypatch.setattr(timelines_, "_periods", wrong)
     with pytest.raises(AssertionError):
-        test_every_reason_is_the_one_of_the_definition("UTC")
-
-
-def _with_wrong_weeks(right):
-    return lambda at_ns: right(at_ns) | {"weekly": (at_ns // timelines_.DAY + 4) // 7}
+        compare_with_definition("UTC", 150)
 
 
 # -- of a file -----------------------------------------------------------------------------
