@@ -65,14 +65,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Made by its constructor, relative paths start at the working directory. Raises `ConfigError`
     with every fault. `local_storage_path` and `roots` are the folders under management;
     `worker_threads` None means one process a core that hashes, and 1 that backup and archiving read
-    nothing ahead in another one either; `hash_megabytes_per_second` None no limit; `walker` "auto"
-    means the native one where it is built; `source` is the file that was read, if any.
+    nothing ahead in another one either; `hash_megabytes_per_second` and
+    `verify_megabytes_per_second` None no limit; `walker` "auto" means the native one where it is
+    built; `source` is the file that was read, if any.
     """
 
     database_path: Database = Path("file_registry.db")
     local_storage_path: OptionalFolder = Path("storage")
     archive_path: Folder = Path("archive")
     backup_path: Folder = Path("backup")
+    archive_copies: Folders = ()
+    backup_copies: Folders = ()
     registry_sync_interval: Seconds = 300
     reconciliation_interval: Seconds = 86_400
     cleanup_interval: Seconds = 3600
@@ -94,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_size: Count = 20_000
     hash_megabytes_per_second: Rate = None
     scrub_days: Days = 30
+    verify_days: Days = 30
+    verify_megabytes_per_second: Rate = None
+    drill_days: Days = 7
+    drill_files: Count = 20
     hash_algorithm: Algorithm = "sha256"
     calculate_hashes: Flag = True
     walker: Walker = "auto"
@@ -288,6 +295,8 @@ def _misplaced(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[st
     managed = [("local_storage_path", values.get("local_storage_path"))]
     managed += [("roots", root) for root in values.get("roots", ())]
     own = [(name, values.get(name)) for name in ("archive_path", "backup_path", "database_path")]
+    for name in ("archive_copies", "backup_copies"):
+        own += [(name, folder) for folder in values.get(name, ())]
     # What lies there may go any time.
     own += [("temp_roots", folder) for folder in values.get("temp_roots", ())]
     # Symlinks are followed, so that two names of one folder are seen to be one.

@@ -430,7 +430,7 @@ def test_a_flipped_bit_is_found_named_and_healed_from_the_file(kept):
     assert done.code == 1
     found = done.document["vaults"][0]
     assert found["findings"][0]["problem"] == "damaged"
-    assert "`lifecycle backup --again`" in found["findings"][0]["remedy"]
+    assert "`lifecycle verify --heal`" in found["findings"][0]["remedy"]
     (affected,) = {it["path"] for it in found["affected"]}
     shown = lifecycle("verify", "--all-bytes")
     assert (shown.code, "Remedy: " in shown.out, "Cannot be restored" in shown.out) == (1, 1, 1)

@@ -149,3 +149,74 @@ def test_on_a_terminal_it_shows_how_it_goes_on(vault, place):
     code, text = lifecycle_on_terminal("vault", "mend", place)
     assert code == 0, text
     assert "mended 1 file" in text
+
+
+# -- healed ----------------------------------------------------------------------------------
+
+
+def test_damage_is_healed_from_files_that_still_match(tree, vault):
+    spoil(next((vault / "objects").rglob("*.zst")))
+    (pack,) = (vault / "packs").rglob("*.zip")
+    pack.chmod(0o600)
+    pack.write_bytes(bytes(pack.stat().st_size))
+    # One of them changed since: nobody has what the vault had of it.
+    (tree / "notes.txt").write_bytes(b"something else")
+    done = lifecycle("verify", "--all", "--heal", "--json")
+    assert done.code == 1
+    found = done.document["vaults"][0]
+    assert {it["path"] for it in found["affected"]} == {str(tree / "notes.txt")}
+    assert sorted(it["healed"] for it in found["findings"]) == [False, True]
+    assert {it["source"] for it in found["healing"]["healed"]} == {"files that still match"}
+    aside = {path.name for path in (vault / "quarantine").iterdir()}
+    assert aside == {pack.name}
+    large = (tree / "large.bin").read_bytes()
+    (tree / "large.bin").unlink()
+    assert lifecycle("restore", tree / "large.bin").code == 0
+    assert (tree / "large.bin").read_bytes() == large
+    # It stays named until somebody stores it anew, or a copy turns up.
+    assert lifecycle("verify").code == 1
+
+
+def test_healed_from_a_copy_that_the_settings_name_everything_is_as_it_was(
+    vault, place, monkeypatch
+):
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", str(place))
+    lifecycle("vault", "copy", place)
+    whole = files(vault)
+    spoil(next((vault / "packs").rglob("*.zip")))
+    next((vault / "objects").rglob("*.zst")).unlink()
+    spoil(next((place / "manifests").iterdir()))
+    before = lifecycle("verify", "--all", "--json")
+    assert (before.code, before.document["vaults"][0]["copies"][0]["ok"]) == (1, False)
+    healed = lifecycle("verify", "--all", "--heal")
+    assert (healed.code, "healed" in healed.out) == (0, True)
+    after = files(vault)
+    assert {name: data for name, data in after.items() if "quarantine" not in name} == whole
+    assert files(place) == whole
+    assert lifecycle("verify", "--all").code == 0
+    shown = lifecycle("verify", "--sample", "50%", "--rate", "900MB/s")
+    assert (shown.code, "read whole" in shown.out, "set aside" in shown.out) == (0, True, True)
+
+
+def test_all_copies_of_the_settings_are_brought_up_to_date_at_once(vault, place, monkeypatch):
+    assert lifecycle("vault", "copy").code == 2
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{place}\n{place.parent / 'third'}")
+    assert lifecycle("vault", "copy", "--dry-run").code == 0
+    assert not place.exists()
+    done = lifecycle("vault", "copy", "--json")
+    assert [it["copied"] for it in done.document["copies"]] == [len(files(vault)) - 3] * 2
+    assert files(place) == files(place.parent / "third") == files(vault)
+
+
+def test_a_copy_that_is_away_is_told_and_is_no_damage(vault, place, monkeypatch):
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", str(place))
+    done = lifecycle("verify", "--all")
+    assert (done.code, str(place) in done.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--sample 5", "--sample 0%", "--sample 101%", "--rate fast", "--rate 0", "--all --structure"],
+)
+def test_a_way_to_verify_that_is_none_is_refused(options):
+    assert lifecycle("verify", *options.split()).code == 2

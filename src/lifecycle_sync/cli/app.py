@@ -48,7 +48,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "delete": ("trash", "Move files into the trash."),
         "undelete": ("trash", "Give files back out of the trash, or list it."),
         "purge": ("trash", "Unlink what lies in the trash past its grace."),
-        "verify": ("keep", "Look for damage in vault and archive."),
+        "verify": ("verify", "Look for damage in vault and archive."),
         "vault": ("vault", "Copy a vault to a second place, and mend it from there."),
     },
     "Temporary files": {

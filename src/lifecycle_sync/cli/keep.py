@@ -1,8 +1,8 @@
-"""`lifecycle backup`, `archive`, `recall` and `verify`: what the vaults keep."""
+"""`lifecycle backup`, `archive` and `recall`: what the vaults keep."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +14,10 @@ from lifecycle_sync.cli.acting import (
     show_outcomes,
 )
 from lifecycle_sync.cli.command import command
-from lifecycle_sync.cli.output import write_json
 from lifecycle_sync.cli.session import Session
-from lifecycle_sync.cli.sheet import Block, Heading, Styled, Table, Text, show
-from lifecycle_sync.cli.words import count_text, size_text
-from lifecycle_sync.service.api import error_fields, path_fields, utf8_text
 
 if TYPE_CHECKING:
-    from lifecycle_sync.service.verifying import VaultOutcome
+    pass
 
 _AFFECTED_SHOWN = 10
 
@@ -119,102 +115,3 @@ def recall(session: Session, path: tuple[str, ...], dry_run: bool) -> int:
     with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
         outcomes = act_orders.recall(engine, path, how)
     return show_outcomes(session, "recall", outcomes, dry_run=dry_run)
-
-
-# -- verify --------------------------------------------------------------------------------
-
-
-@command(
-    "verify",
-    notes="Ends with 1 when there is damage.",
-    examples="""
-        lifecycle verify
-        lifecycle verify --all-bytes --json
-    """,
-)
-@click.option(
-    "--all-bytes",
-    is_flag=True,
-    help="Read and hash every byte: takes as long as reading the vaults does.",
-)
-def verify(session: Session, all_bytes: bool) -> int:
-    """Look for damage in the vault and the archive: that all is there, or every byte of it.
-
-    Each finding says what can be done. What is lost is forgotten, so that the next
-    `backup --again` stores it anew.
-    """
-    from lifecycle_sync.service.verifying import verify_vaults
-
-    with session.engine() as engine, carried_out(session) as how:
-        outcomes = verify_vaults(
-            engine, all_bytes=all_bytes, progress=how.progress, cancel=how.cancel
-        )
-    sound = all(outcome.ok for outcome in outcomes)
-    if session.as_json:
-        vaults = [_fields(outcome) for outcome in outcomes]
-        write_json({"all_bytes": all_bytes, "ok": sound, "vaults": vaults})
-    elif not (session.quiet and sound):
-        blocks: list[Block] = []
-        for outcome in outcomes:
-            blocks += _sheet(outcome, all_bytes=all_bytes)
-        show(blocks)
-    return 0 if sound else 1
-
-
-def _sheet(outcome: VaultOutcome, *, all_bytes: bool) -> list[Block]:
-    report = outcome.report
-    if outcome.error is not None:
-        note: Text = Styled("cannot be used", "bad")
-        rows: list[list[Text]] = [["why", outcome.error.cause], ["remedy", outcome.error.remedy]]
-        return [Heading(_title(outcome), note), Table("", rows)]
-    if report is None:
-        return [Heading(_title(outcome), Styled("nothing is there yet", "dim"))]
-    damage = outcome.damage
-    note = Styled(count_text(len(damage), "fault"), "bad") if damage else Styled("sound", "good")
-    how = "every byte read" if all_bytes else "structure only: --all-bytes reads every byte"
-    rows = [
-        ["versions", f"{report.versions:,} in {count_text(report.manifests, 'manifest')}"],
-        ["looked at", f"{count_text(report.files, 'file')}, {size_text(report.bytes)} ({how})"],
-    ]
-    if report.unreferenced:
-        text = f"{count_text(len(report.unreferenced), 'file')} that no manifest tells of (no harm)"
-        rows.append(["beside", text])
-    blocks: list[Block] = [Heading(_title(outcome), note), Table("", rows)]
-    if damage:
-        found: list[list[Text]] = []
-        for it in damage:
-            found.append([Styled(it.problem, "bad"), f"{it.subject}: {it.detail}"])
-            found.append(["", f"Remedy: {it.remedy}"])
-        blocks.append(Table("Damage", found))
-    if outcome.affected:
-        shown: list[list[Text]] = [
-            [f"version {it.number}", utf8_text(it.path)]
-            for it in outcome.affected[:_AFFECTED_SHOWN]
-        ]
-        more = len(outcome.affected) - len(shown)
-        if more:
-            shown.append(["", Styled(f"and {more:,} more", "dim")])
-        blocks.append(Table(Styled("Cannot be restored", "warn"), shown))
-    return blocks
-
-
-def _title(outcome: VaultOutcome) -> str:
-    return f"{'Vault' if outcome.kind == 'backup' else 'Archive'} {utf8_text(outcome.path)}"
-
-
-def _fields(outcome: VaultOutcome) -> dict[str, Any]:
-    report = outcome.report
-    return {
-        "kind": outcome.kind,
-        **path_fields(outcome.path.encode("utf-8", "surrogateescape")),
-        "there": report is not None or outcome.error is not None,
-        "ok": outcome.ok,
-        "manifests": report.manifests if report else 0,
-        "versions": report.versions if report else 0,
-        "files": report.files if report else 0,
-        "bytes": report.bytes if report else 0,
-        "findings": [it._asdict() for it in outcome.damage],
-        "affected": [{**path_fields(it.path), "version": it.number} for it in outcome.affected],
-        "unreferenced": report.unreferenced if report else [],
-        "error": None if outcome.error is None else error_fields(outcome.error),
-    }

@@ -40,6 +40,8 @@ _DOING = {
     "verify": "Verifying",
     "copy": "Copying to",
     "mend": "Mending from",
+    "heal": "Healing",
+    "drill": "Restoring for a trial from",
     "recover": "Recovering",
 }
 _DONE = {
@@ -57,6 +59,8 @@ _DONE = {
     "verify": "Verified",
     "copy": "Copied to",
     "mend": "Mended from",
+    "heal": "Healed",
+    "drill": "Restored for a trial from",
     "recover": "Recovered",
 }
 

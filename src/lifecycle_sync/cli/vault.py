@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,28 +33,41 @@ def vault() -> None:
     " the copy.",
     examples="""
         lifecycle vault copy /mnt/second/vault
+        lifecycle vault copy
         lifecycle vault copy /mnt/second/archive --archive --check
     """,
 )
-@_place
+@click.argument("dir", type=click.Path(), required=False)
 @_archive
 @click.option("--check", is_flag=True, help="Read what is there, too, and replace what is damaged.")
 @dry_run_option
-def copy(session: Session, *, dir: str, archive: bool, check: bool, dry_run: bool) -> int:
-    """Bring a copy of the vault up to date, each file read back and checked."""
-    from lifecycle_sync.service.vault_copies import copy_vault
+def copy(session: Session, *, dir: str | None, archive: bool, check: bool, dry_run: bool) -> int:
+    """Bring a copy of the vault up to date, each file read back and checked.
 
+    Without DIR all copies that the settings name (`backup_copies`, `archive_copies`), one after the
+    other; those are made by this order, and `run` brings them up to date from then on.
+    """
+    from lifecycle_sync.service.vault_copies import copy_vault, named_copies
+
+    shown: list[tuple[str, CopyReport]] = []
     with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
-        report = copy_vault(
-            engine,
-            dir,
-            archive=archive,
-            check=check,
-            dry_run=dry_run,
-            progress=how.progress,
-            cancel=how.cancel,
-        )
-    return _show(session, "copy", dir, report, dry_run=dry_run)
+        for place in (dir,) if dir is not None else named_copies(engine, archive=archive):
+            report = copy_vault(
+                engine,
+                place,
+                archive=archive,
+                check=check,
+                dry_run=dry_run,
+                progress=how.progress,
+                cancel=how.cancel,
+            )
+            shown.append((place, report))
+    if dir is None and session.as_json:
+        copies = [_fields("copy", place, report, dry_run=dry_run) for place, report in shown]
+        code = max(_exit_code(report) for _, report in shown)
+        write_json({"verb": "copy", "dry_run": dry_run, "copies": copies, "exit_code": code})
+        return code
+    return max(_show(session, "copy", place, report, dry_run=dry_run) for place, report in shown)
 
 
 @command(
@@ -80,21 +93,9 @@ def mend(session: Session, *, dir: str, archive: bool, dry_run: bool) -> int:
 
 
 def _show(session: Session, verb: str, place: str, report: CopyReport, *, dry_run: bool) -> int:
-    code = 3 if report.damaged else 0
+    code = _exit_code(report)
     if session.as_json:
-        write_json(
-            {
-                "verb": verb,
-                "dry_run": dry_run,
-                **path_fields(place.encode("utf-8", "surrogateescape")),
-                "copied": report.copied,
-                "bytes": report.bytes,
-                "replaced": report.replaced,
-                "there": report.there,
-                "damaged": [{"name": name, "reason": why} for name, why in report.damaged],
-                "exit_code": code,
-            }
-        )
+        write_json(_fields(verb, place, report, dry_run=dry_run))
         return code
     for name, why in report.damaged:
         session.say(f"{name}: {why}")
@@ -106,6 +107,24 @@ def _show(session: Session, verb: str, place: str, report: CopyReport, *, dry_ru
         text += f" ({report.replaced:,} of them damaged there)" if report.replaced else ""
         write_line(f"{name_text(place)}: {text}; {report.there:,} there already")
     return code
+
+
+def _exit_code(report: CopyReport) -> int:
+    return 3 if report.damaged else 0
+
+
+def _fields(verb: str, place: str, report: CopyReport, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "verb": verb,
+        "dry_run": dry_run,
+        **path_fields(place.encode("utf-8", "surrogateescape")),
+        "copied": report.copied,
+        "bytes": report.bytes,
+        "replaced": report.replaced,
+        "there": report.there,
+        "damaged": [{"name": name, "reason": why} for name, why in report.damaged],
+        "exit_code": _exit_code(report),
+    }
 
 
 for _order in (copy, mend):

@@ -249,6 +249,10 @@ class QueryStore(Protocol):
         count once), by checksum."""
         ...
 
+    def with_content(self, algorithm: str, checksum: bytes, limit: int) -> list[FileRecord]:
+        """Live regular files whose checksum, as last seen, is this one; at most `limit`."""
+        ...
+
     def top_folders(self, repository_id: bytes, under: bytes, limit: int) -> list[FolderTotal]:
         """The direct sub-folders of `under` with all below them, most bytes first."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 import apsw
@@ -111,6 +112,17 @@ class SqliteQueries(SqliteFind):
                 # The smallest greater than the last one.
                 prefix += b"\0"
         return groups, None
+
+    def with_content(self, algorithm: str, checksum: bytes, limit: int) -> list[FileRecord]:
+        with self._db.read() as connection:
+            rows = connection.execute(
+                f"{BY_FILE} WHERE f.checksum_prefix = :prefix AND f.checksum = :checksum"
+                " AND f.state <> 6 AND f.tracking = 0 AND f.kind = 8"
+                " ORDER BY r.path, d.path, f.name",
+                {"prefix": checksum[:_PREFIX], "checksum": checksum},
+            )
+            records = (codes.file_record(row) for row in rows)
+            return list(islice((it for it in records if it.algorithm == algorithm), limit))
 
     # -- SQL -------------------------------------------------------------------------------
 

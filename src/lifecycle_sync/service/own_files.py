@@ -12,8 +12,8 @@ _KEPT = (".corrupt-", ".set-aside-", ".v")
 
 
 def own_files(settings: Settings) -> list[str]:
-    """The paths of the database with all that lies beside it, the vault and the archive; not each
-    of them exists."""
+    """The paths of the database with all that lies beside it, the vault and the archive with
+    their copies; not each of them exists."""
     database = os.path.realpath(settings.database_path)
     return [
         os.fspath(settings.database_path),
@@ -21,6 +21,7 @@ def own_files(settings: Settings) -> list[str]:
         *kept_databases(database),
         os.fspath(settings.backup_path),
         os.fspath(settings.archive_path),
+        *map(os.fspath, (*settings.backup_copies, *settings.archive_copies)),
     ]
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import UsageError, VaultMissingError
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.own_files import is_own
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.storage.protocol import Storage
@@ -19,6 +20,20 @@ from lifecycle_sync.vault.vault import VaultKind
 
 def _kind_of(*, archive: bool) -> VaultKind:
     return VaultKind.ARCHIVE if archive else VaultKind.BACKUP
+
+
+def named_copies(engine: Engine, *, archive: bool) -> tuple[str, ...]:
+    """The further places of a vault that the settings name. Raises `UsageError` for none."""
+    kind = _kind_of(archive=archive)
+    found = copies_of(engine, kind)
+    if not found:
+        raise UsageError(
+            "the settings name no copies",
+            operation="copy vault",
+            subject=f"{kind.value}_copies",
+            remedy=f"name a folder, or set {kind.value}_copies to a list of some",
+        )
+    return found
 
 
 def copy_vault(
@@ -33,7 +48,8 @@ def copy_vault(
 ) -> CopyReport:
     """Bring a copy of a vault up to date, made where there is none. Raises `VaultError` for a place
     that has something else, `UsageError` for one in the vault or in a root."""
-    path, kind = _checked(engine, place), _kind_of(archive=archive)
+    kind = _kind_of(archive=archive)
+    path = _checked(engine, place, kind)
     with ExitStack() as held:
         vault = held.enter_context(engine.vaults.look_into(kind))
         target: Storage | None = None
@@ -101,9 +117,10 @@ def _reported(progress: Progress, phase: str, path: str) -> Iterator[None]:
         progress.end()
 
 
-def _checked(engine: Engine, place: str) -> str:
+def _checked(engine: Engine, place: str, kind: VaultKind) -> str:
     path = os.path.abspath(place)
     real = os.path.realpath(os.fsencode(path))
+    named = real in {os.path.realpath(os.fsencode(it)) for it in copies_of(engine, kind)}
     found = engine.roots.holding(real)
     if found is not None:
         raise UsageError(
@@ -112,7 +129,7 @@ def _checked(engine: Engine, place: str) -> str:
             subject=path,
             remedy="choose a folder outside all roots, best on another disk",
         )
-    if is_own(engine.settings, real):
+    if is_own(engine.settings, real) and not named:
         raise UsageError(
             "is a vault or the registry of lifecycle itself",
             operation="copy vault",

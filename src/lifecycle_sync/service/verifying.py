@@ -1,34 +1,55 @@
-"""Both vaults examined for damage, and what can be done about each piece of it."""
+"""Both vaults and their copies examined, what is damaged healed, and what can be done about the
+rest."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import CancelledError, LifecycleError
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.observe.throttle import Throttle
 from lifecycle_sync.report.records import below
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.healing import copies_of, heal_vault
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.vault import opening
+from lifecycle_sync.vault.copying import CopyCheck, check_copy
+from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS
+from lifecycle_sync.vault.healing import HealReport
 from lifecycle_sync.vault.vault import Vault, VaultKind
-from lifecycle_sync.vault.verify import Finding, Problem, VerifyReport
 
 _AFFECTED_MAX = 1000
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How vaults are examined: beside their structure a `share` (up to 1.0) of their stored bytes,
+    that not since `before_ns`; with `contents` every content is unpacked, too. With `heal` what is
+    damaged is set aside and had from elsewhere. `rate` is bytes a second at most."""
+
+    share: float = 0.0
+    contents: bool = False
+    heal: bool = False
+    rate: float | None = None
+    before_ns: int | None = None
+
+
 class Damage(NamedTuple):
     """One piece of damage: where in the vault, what is wrong, how many contents are lost by it, and
-    what to do."""
+    what to do; or what was done: then `healed`."""
 
     problem: str
     subject: str
     detail: str
     lost: int
     remedy: str
+    healed: bool = False
 
 
 class Affected(NamedTuple):
@@ -36,6 +57,20 @@ class Affected(NamedTuple):
 
     path: bytes
     number: int
+
+
+@dataclass(frozen=True)
+class CopyOutcome:
+    """What came of a further place of a vault: what was seen, or why it cannot be looked at."""
+
+    path: str
+    check: CopyCheck | None = None
+    error: LifecycleError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """A place that is away is told, and is no damage."""
+        return self.check is None or len(self.check.damaged) == self.check.mended
 
 
 @dataclass(frozen=True)
@@ -49,16 +84,18 @@ class VaultOutcome:
     error: LifecycleError | None = None
     damage: tuple[Damage, ...] = ()
     affected: tuple[Affected, ...] = ()
+    healing: HealReport | None = None
+    copies: tuple[CopyOutcome, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
-        return self.error is None and not self.damage
+        return self.error is None and all(it.healed for it in self.damage)
 
 
 def verify_vaults(
-    engine: Engine, *, all_bytes: bool, progress: Progress, cancel: CancelToken
+    engine: Engine, manner: Manner, *, progress: Progress, cancel: CancelToken
 ) -> list[VaultOutcome]:
-    """Examine both vaults: their structure, or every byte. Raises `CancelledError`."""
+    """Examine both vaults, and the copies of each. Raises `CancelledError`."""
     outcomes = []
     for kind in VaultKind:
         path = engine.vaults.path(kind)
@@ -66,7 +103,7 @@ def verify_vaults(
             outcomes.append(VaultOutcome(kind.value, path))
             continue
         try:
-            outcomes.append(_verify(engine, kind, all_bytes, progress, cancel))
+            outcomes.append(verify_vault(engine, kind, manner, progress=progress, cancel=cancel))
         except CancelledError:
             raise
         except LifecycleError as error:
@@ -74,10 +111,12 @@ def verify_vaults(
     return outcomes
 
 
-def _verify(
-    engine: Engine, kind: VaultKind, all_bytes: bool, progress: Progress, cancel: CancelToken
+def verify_vault(
+    engine: Engine, kind: VaultKind, manner: Manner, *, progress: Progress, cancel: CancelToken
 ) -> VaultOutcome:
-    vault = engine.vaults.get(kind, create=False, to_read=True)
+    """Examine one vault that is there, and its copies. Raises `VaultError`, `CancelledError`."""
+    vault = engine.vaults.get(kind, create=False, to_read=not manner.heal)
+    pace = _paced(manner.rate, cancel)
     seen = [0, 0]
 
     def on_progress(files: int, size: int) -> None:
@@ -86,40 +125,126 @@ def _verify(
 
     progress.begin("verify", os.fsencode(vault.path), None, None)
     try:
-        report = vault.verify(contents=all_bytes, progress=on_progress, cancel=cancel)
+        report = vault.verify(
+            contents=manner.contents,
+            share=manner.share,
+            before_ns=manner.before_ns,
+            pace=pace,
+            progress=on_progress,
+            cancel=cancel,
+        )
     finally:
         progress.end()
     lost = {key for finding in report.findings for key in finding.lost}
-    return VaultOutcome(
+    healing = None
+    left = frozenset(report.findings)
+    if manner.heal and report.findings:
+        healing = heal_vault(engine, vault, report.findings, progress=progress, cancel=cancel)
+        # What it says is believed of nobody: the structure is looked at once more.
+        left = _left(vault, report, healing, cancel)
+        lost = set(healing.lost)
+    outcome = VaultOutcome(
         kind.value,
         vault.path,
         report,
-        damage=tuple(_damage(kind, finding) for finding in report.findings),
+        damage=tuple(_damage(kind, it, healed=it not in left) for it in report.findings),
         affected=tuple(_affected(engine, vault, lost)) if lost else (),
+        healing=healing,
+    )
+    copies = [
+        _copy(engine, vault, path, manner, pace=pace, progress=progress, cancel=cancel)
+        for path in copies_of(engine, kind)
+    ]
+    return replace(outcome, copies=tuple(copies))
+
+
+def _left(
+    vault: Vault, report: VerifyReport, healing: HealReport, cancel: CancelToken
+) -> frozenset[Finding]:
+    """Which findings still stand: those whose file is damaged still, or whose contents are lost."""
+    again = vault.verify(cancel=cancel)
+    bad = {it.subject for it in again.findings} | {name for name, _ in healing.failed}
+    bad |= {f"{MANIFESTS}/{name}" for name, count in healing.untold.items() if count}
+    lost = set(healing.lost)
+    return frozenset(
+        it for it in report.findings if it.subject in bad or not lost.isdisjoint(it.lost)
     )
 
 
-def _damage(kind: VaultKind, it: Finding) -> Damage:
-    return Damage(it.problem.value, it.subject, it.detail, len(it.lost), _remedy(kind, it))
+def _paced(rate: float | None, cancel: CancelToken) -> Callable[[int], None] | None:
+    """One limit for all threads that read."""
+    if rate is None:
+        return None
+    throttle, mutex = Throttle(rate, cancel), threading.Lock()
+
+    def pace(count: int) -> None:
+        with mutex:
+            throttle.took(count)
+
+    return pace
+
+
+def _copy(
+    engine: Engine,
+    vault: Vault,
+    path: str,
+    manner: Manner,
+    *,
+    pace: Callable[[int], None] | None,
+    progress: Progress,
+    cancel: CancelToken,
+) -> CopyOutcome:
+    progress.begin("verify", os.fsencode(path), None, None)
+    try:
+        with opening.open_storage(path, engine.fs, create=False) as below:
+            write = manner.heal
+            it = opening.read_format(below, path, vault.kind, vault.store_id, write=write)
+            if it is None:
+                return CopyOutcome(path)
+            # Copying and hashing take stored bytes, and no keys.
+            storage = opening.seal_storage(below, path, it, engine.fs, write=False)
+            check = check_copy(
+                vault,
+                storage,
+                path,
+                share=1.0 if manner.contents else manner.share,
+                before_ns=manner.before_ns,
+                mend=manner.heal,
+                pace=pace,
+                progress=progress.advance,
+                cancel=cancel,
+            )
+    except CancelledError:
+        raise
+    except LifecycleError as error:
+        return CopyOutcome(path, error=error)
+    finally:
+        progress.end()
+    return CopyOutcome(path, check)
+
+
+def _damage(kind: VaultKind, it: Finding, *, healed: bool) -> Damage:
+    remedy = "healed" if healed else _remedy(kind, it)
+    return Damage(it.problem.value, it.subject, it.detail, len(it.lost), remedy, healed)
 
 
 def _remedy(kind: VaultKind, it: Finding) -> str:
     if it.problem is Problem.UNREADABLE:
         return "check the disk and its permissions, then verify again"
     if it.subject.startswith(MANIFESTS):
-        return "copy this file back from another copy of the vault; the contents are still there"
+        return "`lifecycle verify --heal`, or mend it from a copy: the contents are still there"
     if not it.subject.startswith((PACKS, OBJECTS)):
         return "copy this file back from another copy of the vault"
     if not it.lost:
-        return "nothing that is kept is lost; copy it back from another copy of the vault"
+        return "nothing that is kept is lost; `lifecycle verify --heal` sets it aside"
     if kind is VaultKind.ARCHIVE:
         return (
-            "copy this file back from another copy of the archive; the backup vault may have the"
-            " content, too: `lifecycle restore FILE --to DIR`"
+            "`lifecycle verify --heal` looks for it in copies and in the backup vault;"
+            " `lifecycle vault mend DIR --archive` in any other copy"
         )
     return (
-        "`lifecycle backup --again` stores anew what the files still hold; for older versions copy"
-        " this file back from another copy of the vault"
+        "`lifecycle verify --heal` looks for it in copies, the archive and the files themselves;"
+        " `lifecycle vault mend DIR` in any other copy"
     )
 
 

@@ -139,6 +139,25 @@ class LocalStorage:
         except StorageMissingError:
             pass
 
+    def move(self, name: str, to: str) -> bool:
+        folder, _, leaf = name.rpartition("/")
+        to_folder, _, to_leaf = to.rpartition("/")
+        if not _COMPONENT.fullmatch(to_leaf):
+            raise StorageError("no name of a file", operation="move", subject=to)
+        target = self._make_folder(to_folder)
+        try:
+            with self._folder(folder, "move") as source, self._translated("move", name):
+                try:
+                    self._fs.rename_noreplace(leaf, to_leaf, source, target)
+                except FileExistsError:
+                    return False
+                # Where it lies now comes first: it must not be in neither place.
+                self._fs.fsync(target)
+                self._fs.fsync(source)
+        finally:
+            close_quietly(self._fs, target)
+        return True
+
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
         removed = []
         for path in self.litter(folders):

@@ -1,7 +1,8 @@
 """What a storage promises: named bytes that appear whole, checked and durable, or not at all.
 
 Names are relative, ASCII, with `/` between folders. A vault needs no more than this, so that a
-bucket can take the place of a directory: there are no renames, no appends and no locks in here.
+bucket can take the place of a directory: there are no appends and no locks in here, and a move may
+be a copy that is followed by a removal.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Storage(Protocol):
 
     def remove(self, name: str) -> None:
         """Take away what has a name; nothing happens when there is nothing."""
+
+    def move(self, name: str, to: str) -> bool:
+        """Give something another name, durably; False where that is taken, and nothing is done.
+        What is seen meanwhile is one of the two, or both."""
 
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
         """Remove from those folders the temporary files of uploads whose process is dead; their

@@ -77,6 +77,15 @@ class MemoryQueries(MemoryBase):
         page = [group for _, group in groups[:limit]]
         return page, groups[len(page) - 1][0] if len(groups) > len(page) else None
 
+    def with_content(self, algorithm: str, checksum: bytes, limit: int) -> list[FileRecord]:
+        same = (algorithm, checksum)
+        records = [
+            record
+            for record in self._tracked(None)
+            if (record.algorithm, record.checksum) == same and record.kind is Kind.REGULAR
+        ]
+        return sorted(records, key=lambda it: it.path)[:limit]
+
     def changes(self, since_seq: int, limit: int) -> list[FileRecord]:
         with self._reading() as tables:
             records = [record for _, record in self._records(tables, None)]

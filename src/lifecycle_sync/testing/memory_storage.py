@@ -61,6 +61,15 @@ class MemoryStorage:
         with self._mutex:
             self.files.pop(name, None)
 
+    def move(self, name: str, to: str) -> bool:
+        with self._mutex:
+            if name not in self.files:
+                raise StorageMissingError("is not there", operation="move", subject=name)
+            if to in self.files:
+                return False
+            self.files[to] = self.files.pop(name)
+        return True
+
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
         with self._mutex:
             swept = {name for name in self._dead if name.rpartition("/")[0] in folders}

@@ -94,6 +94,22 @@ class SumContract(RegistryContractBase):
         assert house.record(b"1") in groups[0].records
         assert cursor is None or house.registry.duplicates(house.root, cursor, MANY) == ([], None)
 
+    def test_files_are_found_by_their_content(self, house: House) -> None:
+        for path in (b"1", b"a/2", b"gone"):
+            house.tree.write(path, b"same")
+        house.write(b"other")
+        house.scan()
+        house.hash()
+        house.tree.remove(b"gone")
+        house.scan()
+        checksum = house.record(b"1").checksum
+        assert checksum is not None
+        found = house.registry.with_content("sha256", checksum, MANY)
+        assert {record.path for record in found} == {b"1", b"a/2"}
+        assert len(house.registry.with_content("sha256", checksum, 1)) == 1
+        assert house.registry.with_content("blake3", checksum, MANY) == []
+        assert house.registry.with_content("sha256", bytes(32), MANY) == []
+
     def test_several_names_of_one_inode_are_one_file(self, house: House) -> None:
         house.tree.write(b"1", b"same")
         house.tree.link(b"1", b"2")

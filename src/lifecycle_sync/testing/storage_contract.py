@@ -40,6 +40,23 @@ class StorageContract:
         assert storage.read("packs/ab/one.zip") == b"some bytes"
         assert storage.size("packs/ab/one.zip") == 10
 
+    def test_what_was_moved_is_there_and_nowhere_else(self, storage: Storage) -> None:
+        put(storage, "packs/ab/one.zip", b"some bytes")
+        assert storage.move("packs/ab/one.zip", "quarantine/one.zip")
+        assert storage.size("packs/ab/one.zip") is None
+        assert storage.read("quarantine/one.zip") == b"some bytes"
+
+    def test_a_move_replaces_nothing(self, storage: Storage) -> None:
+        put(storage, "packs/ab/one.zip", b"one")
+        put(storage, "quarantine/one.zip", b"another")
+        assert not storage.move("packs/ab/one.zip", "quarantine/one.zip")
+        assert storage.read("packs/ab/one.zip") == b"one"
+        assert storage.read("quarantine/one.zip") == b"another"
+
+    def test_what_is_not_there_cannot_be_moved(self, storage: Storage) -> None:
+        with pytest.raises(StorageMissingError):
+            storage.move("packs/ab/one.zip", "quarantine/one.zip")
+
     def test_any_range_is_read(self, storage: Storage) -> None:
         put(storage, "one", b"0123456789")
         assert storage.read("one", 3) == b"3456789"

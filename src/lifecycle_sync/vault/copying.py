@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import StorageError
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, split_manifest_name
+from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.salvage import stored_files
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
 
 
 @dataclass
@@ -65,6 +70,72 @@ def copy_files(
             report.replaced += there is not None
         if progress is not None:
             progress(1, size)
+    return report
+
+
+@dataclass
+class CopyCheck:
+    """What a look at a copy saw. `behind` are files that are not there yet; `damaged` are not what
+    they should be: the name of each, and why. `hashed` were read whole, so many `bytes`."""
+
+    files: int = 0
+    hashed: int = 0
+    bytes: int = 0
+    behind: int = 0
+    mended: int = 0
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+
+
+def check_copy(
+    vault: Vault,
+    copy: Storage,
+    place: str,
+    *,
+    share: float,
+    before_ns: int | None = None,
+    mend: bool = False,
+    pace: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> CopyCheck:
+    """Compare a copy, known as `place`, with what `Vault.verify` has just met in the vault, and
+    read a `share` of its bytes as that does. With `mend` what is damaged is written anew from the
+    vault, where that has it whole. Raises `CancelledError`; what was read by then counts."""
+    index, round_ns = vault.index, vault.now_ns()
+    before = round_ns if before_ns is None else min(before_ns, round_ns)
+    index.meet_as(place, "", round_ns)
+    report = CopyCheck()
+    left = share * index.check_totals(place).bytes if share < 1 else float("inf")
+    for page in index.to_check(place, round_ns):
+        wanted = []
+        for name, size in page:
+            there = copy.size(name)
+            report.files += 1
+            if there is None:
+                report.behind += 1
+            elif there != size:
+                report.damaged.append((name, f"has {there} bytes, not {size}"))
+            elif left > 0 and index.checked_ns(place, [name]).get(name, 0) < before:
+                left -= size
+                wanted.append(name)
+                continue
+            else:
+                continue
+            index.note_checked(place, [name], 0)
+        for it in hash_files(copy, wanted, pace=pace, cancel=cancel):
+            report.hashed += 1
+            report.bytes += it.size
+            if it.fault:
+                report.damaged.append((it.name, it.fault))
+            index.note_checked(place, [it.name], 0 if it.fault else vault.now_ns())
+            if progress is not None:
+                progress(1, it.size)
+    if mend:
+        found = CopyReport()
+        for name, _ in report.damaged:
+            sha256 = digest_named(name)
+            if sha256 is not None and _copy(vault.storage, copy, name, sha256, found):
+                report.mended += 1
     return report
 
 

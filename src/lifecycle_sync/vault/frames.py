@@ -194,3 +194,21 @@ def unpack_frames(pieces: Iterable[bytes], size_max: int) -> Iterator[tuple[int,
         raise FrameError(str(error)) from error
     if fed != offset:
         raise FrameError("a frame that ends too early")
+
+
+def whole_frames(data: bytes, size_max: int) -> Iterator[bytes]:
+    """The contents of those frames in damaged bytes that are whole: each is found by the bytes that
+    it begins with, and its own checksum is right."""
+    at = data.find(_MAGIC)
+    while at >= 0:
+        decompressor = zstd.ZstdDecompressor()
+        try:
+            content = decompressor.decompress(memoryview(data)[at:], size_max)
+        except zstd.ZstdError:
+            content = b""
+        if decompressor.eof:
+            yield content
+            at = len(data) - len(decompressor.unused_data)
+        else:
+            at += 1
+        at = data.find(_MAGIC, at)

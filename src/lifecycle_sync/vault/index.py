@@ -13,7 +13,8 @@ import msgspec
 
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.format import algorithm_name, code_byte
-from lifecycle_sync.vault.index_file import Connection, IndexFile
+from lifecycle_sync.vault.index_checks import IndexChecks
+from lifecycle_sync.vault.index_file import Connection
 from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.pack import Member
 
@@ -71,7 +72,7 @@ def key_of_blob(blob: bytes) -> ContentKey:
     return ContentKey(algorithm_name(blob[-1]), blob[:-1])
 
 
-class Index(IndexFile):
+class Index(IndexChecks):
     """One open index. Thread-safe."""
 
     # -- manifests -------------------------------------------------------------------------
@@ -137,6 +138,7 @@ class Index(IndexFile):
             connection.executemany(
                 "INSERT OR IGNORE INTO vanished VALUES (?)", ((name,) for name in vanished)
             )
+        self.forget_claims()
 
     def vanished(self) -> list[str]:
         """The names of manifests that were read once and have gone since."""
@@ -249,6 +251,7 @@ class Index(IndexFile):
             connection.executemany(
                 "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
             )
+        self.forget_claims()
 
     def packs(self) -> Iterator[tuple[int, bytes, int]]:
         """Number, SHA-256 and length of every pack that is referred to."""
@@ -274,6 +277,20 @@ class Index(IndexFile):
                 "SELECT key, size FROM content WHERE place = ?", (place,)
             ).fetchone()
         return None if row is None else (key_of_blob(row[0]), row[1])
+
+    def pack_number(self, sha256: bytes) -> int | None:
+        with self._use() as connection:
+            row = connection.execute("SELECT id FROM pack WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else row[0]
+
+    def keys_of_part(self, sha256: bytes) -> list[ContentKey]:
+        """The contents that are looked for in objects with this part. Reads all that there are."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT key FROM object JOIN content ON place = -id WHERE instr(parts, ?)",
+                (sha256.hex(),),
+            ).fetchall()
+        return [key_of_blob(key) for (key,) in rows]
 
     def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
         last = 0

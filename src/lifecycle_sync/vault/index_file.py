@@ -22,7 +22,7 @@ from lifecycle_sync.fileops import FileOps
 Connection = Any
 
 _log = logging.getLogger("lifecycle_sync.vault")
-_FORM = 1
+_FORM = 2
 _SCHEMA = """
 CREATE TABLE store (id BLOB NOT NULL);
 CREATE TABLE manifest (
@@ -61,6 +61,18 @@ CREATE INDEX version_file ON version (file_id);
 CREATE INDEX version_path ON version (path);
 CREATE INDEX version_manifest ON version (manifest, frame, offset);
 CREATE TABLE directory (manifest INTEGER NOT NULL, frame INTEGER NOT NULL, offset INTEGER NOT NULL);
+-- When each stored file was last read and whole (0: never): see index_checks.py.
+CREATE TABLE checked (
+    place TEXT NOT NULL,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    seen_ns INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL DEFAULT 0,
+    -- Of a manifest whose lines were looked at, how many versions it tells of.
+    detail INTEGER,
+    PRIMARY KEY (place, name)
+) WITHOUT ROWID;
+CREATE INDEX checked_at ON checked (place, at_ns, name);
 """
 
 

@@ -11,24 +11,34 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle_sync.errors import StorageError, StorageMissingError, VaultError
+import msgspec
+
+from lifecycle_sync.errors import (
+    StorageError,
+    StorageMissingError,
+    VaultCorruptError,
+    VaultError,
+)
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import (
     OBJECTS,
     PACKS,
     TAIL_SIZE_MAX,
     Part,
+    manifest_path,
     object_name,
     read_part_tail,
     stored_digest,
 )
-from lifecycle_sync.vault.frames import FrameError, content_size_of
+from lifecycle_sync.vault.frames import FrameError, content_size_of, whole_frames
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import (
     ManifestWriter,
     ObjectLine,
     ObjectPart,
     PackLine,
+    decode_content_line,
+    decode_header,
     object_line,
     pack_line,
     split_pack,
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
 _PARTS_MAX = 1 << 20
+_FRAME_SIZE_MAX = 64 << 20
 
 
 def find_lost(vault: Vault) -> int:
@@ -74,6 +85,53 @@ def find_lost(vault: Vault) -> int:
             writer.discard()
         vault.committed(name, writer.length, header, contents)
     return sum(len(pack.digests) for pack in packs) + len(objects)
+
+
+def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
+    """Tell anew, in a manifest of its own, what a damaged one still says: the lines of its whole
+    frames. How many those are, and how many it had beside them (-1: nobody knows).
+
+    Raises `VaultCorruptError` for one that cannot be read at all, or is another store's.
+    """
+    try:
+        data = opened(vault.storage).read(manifest_path(name))
+    except (StorageError, FrameError) as error:
+        cause = error.cause if isinstance(error, StorageError) else str(error)
+        raise VaultCorruptError(cause, operation="read manifest", subject=name) from error
+    lines: list[bytes] = []
+    contents: list[PackLine | ObjectLine] = []
+    total = 0
+    for text in whole_frames(data, _FRAME_SIZE_MAX):
+        for raw in text.splitlines():
+            if raw.startswith(b'{"manifest":'):
+                if decode_header(raw).store_id != vault.store_id:
+                    raise VaultCorruptError(
+                        "belongs to another store", operation="read manifest", subject=name
+                    )
+            elif raw.startswith(b'{"end":'):
+                total = msgspec.json.decode(raw, type=dict[str, int])["end"]
+            else:
+                try:
+                    msgspec.json.decode(raw)
+                    found = decode_content_line(raw)
+                except ValueError:
+                    continue
+                lines.append(raw)
+                if found is not None:
+                    contents.append(found)
+    # The first line counts, too.
+    untold = max(total - 1 - len(lines), 0) if total else -1
+    if lines:
+        header = vault.next_header()
+        writer = ManifestWriter(vault.storage, header)
+        try:
+            for raw in lines:
+                writer.line(raw)
+            told = writer.publish()
+        finally:
+            writer.discard()
+        vault.committed(told, writer.length, header, contents)
+    return len(lines), untold
 
 
 def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | None]]:

@@ -136,6 +136,9 @@ class SealedStorage:
     def remove(self, name: str) -> None:
         self._below.remove(stored_name(name))
 
+    def move(self, name: str, to: str) -> bool:
+        return self._below.move(stored_name(name), stored_name(to))
+
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
         return self._below.sweep(folders)
 

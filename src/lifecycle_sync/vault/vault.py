@@ -72,6 +72,7 @@ class Vault:
         self.read_only = False
         self.storage = storage
         self.index = index
+        self._clock = clock
         self.catalogue = Catalogue(storage, index, it.store_id, clock, writer)
         self._versions = Versions(storage, index)
         # Of places that were looked at since the last refresh: whether all their files are there.
@@ -360,20 +361,39 @@ class Vault:
         """Write a manifest that repeats all others, for whoever reads them next; its name."""
         return self.catalogue.write_checkpoint()
 
+    def now_ns(self) -> int:
+        """The time by this vault's clock."""
+        return self._clock.now_ns()
+
     def verify(
         self,
         *,
-        contents: bool,
+        contents: bool = False,
+        share: float = 0.0,
+        before_ns: int | None = None,
+        pace: Callable[[int], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
         cancel: CancelToken | None = None,
     ) -> VerifyReport:
-        """Look for damage: of the structure, and with `contents` of every byte.
+        """Look for damage: of the structure, and beside that of a `share` (up to 1.0) of the stored
+        bytes, each file against its name, those first that were read the longest ago, and none
+        since `before_ns`. With `contents` every content is unpacked, too, and compared with its
+        key.
 
-        `progress` is told files and bytes so far. Raises `CancelledError`.
+        `pace` is told how many bytes were read, by several threads, and may wait. `progress` is
+        told files and bytes so far. Raises `CancelledError`; what was read by then counts.
         """
         from lifecycle_sync.vault.verify import verify
 
-        return verify(self, contents=contents, progress=progress, cancel=cancel)
+        return verify(
+            self,
+            contents=contents,
+            share=share,
+            before_ns=before_ns,
+            pace=pace,
+            progress=progress,
+            cancel=cancel,
+        )
 
     def find_lost(self) -> int:
         """Take up contents that no manifest tells of, by what packs and objects say themselves;

@@ -1,23 +1,30 @@
 """Looking for damage: every file against the SHA-256 that names it, every claim against the files.
 
 What is found is set down, never mended. Contents found damaged are forgotten by the index, so that
-a backup which still has them stores them anew.
+a backup which still has them stores them anew. The index remembers when each file was last read and
+whole: what was read the longest ago comes first, so that one who is cut off goes on from there.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.errors import StorageError, StorageMissingError, VaultCorruptError
+from lifecycle_sync.errors import (
+    StorageError,
+    StorageMissingError,
+    VaultCorruptError,
+    VaultKeyError,
+)
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import UnknownEvent, VersionEvent
 from lifecycle_sync.vault import format as vault_format
 from lifecycle_sync.vault.events import look_at
+from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import (
     FrameError,
@@ -27,67 +34,38 @@ from lifecycle_sync.vault.frames import (
     unpack_frame,
     unpack_stream,
 )
+from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestReader, ObjectPart, decode_content_line
 from lifecycle_sync.vault.pack import Member
 from lifecycle_sync.vault.salvage import stored_files
+from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
+__all__ = ["Finding", "Problem", "VerifyReport", "verify"]
+
 _BATCH = 500
-
-
-class Problem(StrEnum):
-    DAMAGED = "damaged"  # other bytes than there should be
-    MISSING = "missing"
-    UNREADABLE = "unreadable"  # the storage gave an error
-    CONTRADICTORY = "contradictory"  # what it says cannot be right
-
-
-class Finding(NamedTuple):
-    """One piece of damage: which file of the vault (or content, or manifest), and what is wrong.
-
-    `lost` are the contents that cannot be read because of it.
-    """
-
-    problem: Problem
-    subject: str
-    detail: str
-    lost: tuple[ContentKey, ...] = ()
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """What `verify` saw. `unreferenced` are files that no manifest tells of (of sessions that were
-    never committed, or of manifests that are lost), `foreign` what is not the vault's, `litter`
-    temporary files; none of these is damage. `unknown` counts events of a newer program."""
-
-    findings: list[Finding] = field(default_factory=list)
-    unreferenced: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    litter: list[str] = field(default_factory=list)
-    manifests: int = 0
-    versions: int = 0
-    unknown: int = 0
-    files: int = 0
-    bytes: int = 0
-    contents_read: int = 0
-
-    @property
-    def ok(self) -> bool:
-        return not self.findings
+# The place of the vault itself, beside those of its copies.
+_HERE = ""
+# So many files are read between two notes of it.
+_NOTED = 64
 
 
 def verify(
     vault: Vault,
     *,
-    contents: bool,
+    contents: bool = False,
+    share: float = 0.0,
+    before_ns: int | None = None,
+    pace: Callable[[int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
 ) -> VerifyReport:
     """See `Vault.verify`."""
-    return _Verification(vault, contents, progress, cancel).run()
+    it = _Verification(vault, contents, progress, cancel)
+    return it.run(share, before_ns, pace)
 
 
 class _Verification:
@@ -104,24 +82,45 @@ class _Verification:
         self._progress = progress
         self._cancel = cancel
         self._report = VerifyReport()
+        self._round_ns = vault.now_ns()
+        # Files of which it was said already what is wrong.
+        self._bad: set[str] = set()
+        self._set_aside = sorted(vault.storage.names(vault_format.QUARANTINE))
 
-    def run(self) -> VerifyReport:
+    def run(
+        self, share: float, before_ns: int | None, pace: Callable[[int], None] | None
+    ) -> VerifyReport:
         report, vault = self._report, self._vault
         # What was damaged when the vault was opened may have been mended since.
         vault.catalogue.damaged.clear()
         vault.refresh()
-        self._check_front()
-        self._check_manifests()
-        self._check_packs()
-        self._check_objects()
-        report.litter = self._storage.litter(vault_format.UPLOAD_FOLDERS)
-        vault.index.forget(key for finding in report.findings for key in finding.lost)
+        try:
+            self._check_front()
+            self._check_manifests()
+            self._check_packs()
+            self._check_objects()
+            vault.index.forget_unmet(_HERE, self._round_ns)
+            report.quarantined = [f"{vault_format.QUARANTINE}/{it}" for it in self._set_aside]
+            report.litter = self._storage.litter(vault_format.UPLOAD_FOLDERS)
+            if share and not self._contents:
+                self._hash_stored(share, before_ns, pace)
+        finally:
+            # What was found by one who is cut off is found.
+            lost = [key for finding in report.findings for key in finding.lost]
+            if lost:
+                vault.index.forget(lost)
         return report
 
     def _found(
         self, problem: Problem, subject: str, detail: str, lost: tuple[ContentKey, ...] = ()
     ) -> None:
         self._report.findings.append(Finding(problem, subject, detail, lost))
+        self._bad.add(subject)
+        self._vault.index.note_checked(_HERE, [subject], 0)
+
+    def _is_quarantined(self, name: str) -> bool:
+        """Whether a file that is missing was found damaged once, and dealt with."""
+        return name.rpartition("/")[2] in self._set_aside
 
     def _step(self, files: int, size: int) -> None:
         self._report.files += files
@@ -174,12 +173,27 @@ class _Verification:
                 names.discard(name)
         followed: dict[str, str] = {}
         repeated: set[str] = set()
+        index = self._vault.index
         for name in sorted(names):
+            path = f"{MANIFESTS}/{name}"
+            size = self._storage.size(path) or 0
+            index.meet(_HERE, [(path, size)], self._round_ns)
             try:
                 reader = ManifestReader(self._storage, name)
                 if reader.header.store_id != self._vault.store_id:
                     raise VaultCorruptError("belongs to another store")
-                self._check_lines(reader)
+                # The same bytes say the same, so that their lines are looked at once.
+                versions = index.checked_detail(_HERE, path)
+                if versions is None or self._contents:
+                    versions = self._check_lines(reader)
+                else:
+                    self._report.versions += versions
+                if path not in self._bad:
+                    index.note_checked(_HERE, [path], self._vault.now_ns(), detail=versions)
+            except VaultKeyError:
+                # Its bytes are right; what they say takes a key.
+                self._report.manifests += 1
+                index.note_checked(_HERE, [path], self._vault.now_ns())
             except VaultCorruptError as error:
                 self._found(Problem.DAMAGED, f"{MANIFESTS}/{name}", error.cause)
             except StorageError as error:
@@ -188,16 +202,21 @@ class _Verification:
                 self._report.manifests += 1
                 followed.update(dict.fromkeys(reader.header.previous, name))
                 repeated |= reader.header.repeated
-            self._step(1, self._storage.size(f"{MANIFESTS}/{name}") or 0)
+            self._step(1, size)
         for name in sorted(followed.keys() - names - repeated):
+            if self._is_quarantined(name):
+                continue
             detail = f"is missing: {followed[name]} was written after it"
             self._found(Problem.MISSING, f"{MANIFESTS}/{name}", detail)
         for name in self._vault.index.vanished():
-            if name not in names and name not in repeated and name not in followed:
+            known = name in names or name in repeated or name in followed
+            if not known and not self._is_quarantined(name):
                 self._found(Problem.MISSING, f"{MANIFESTS}/{name}", "was there and is gone")
 
-    def _check_lines(self, reader: ManifestReader) -> None:
+    def _check_lines(self, reader: ManifestReader) -> int | None:
+        """How many versions it tells of; None where there is more to be said of it."""
         wanted: list[ContentKey] = []
+        versions = unknown = 0
         for line in reader.lines():
             if not line.is_event:
                 try:
@@ -207,15 +226,18 @@ class _Verification:
                 continue
             what, content = look_at(line.raw)
             if what is UnknownEvent:
-                self._report.unknown += 1
+                unknown += 1
             elif what is VersionEvent:
-                self._report.versions += not reader.header.checkpoint
+                versions += not reader.header.checkpoint
                 if content is not None:
                     wanted.append(content)
             if len(wanted) >= _BATCH:
                 self._check_known(reader.name, wanted)
                 wanted = []
         self._check_known(reader.name, wanted)
+        self._report.versions += versions
+        self._report.unknown += unknown
+        return None if unknown else versions
 
     def _check_known(self, name: str, keys: list[ContentKey]) -> None:
         blobs = [key_blob(key) for key in keys]
@@ -228,32 +250,42 @@ class _Verification:
     # -- packs -----------------------------------------------------------------------------
 
     def _check_packs(self) -> None:
-        present = self._present(PACKS)
-        for place, sha256, length in self._vault.index.packs():
+        index = self._vault.index
+        for place, sha256, length in index.packs():
             name = pack_name(sha256)
-            present.discard(name)
+            index.meet(_HERE, [(name, length)], self._round_ns)
             size = self._storage.size(name)
             if size is None:
-                lost = tuple(member.key for member in self._vault.index.members(place))
-                self._found(Problem.MISSING, name, "is missing", lost)
+                lost = tuple(member.key for member in index.members(place))
+                if lost or not self._is_quarantined(name):
+                    self._found(Problem.MISSING, name, "is missing", lost)
             elif not self._contents:
                 if size != length:
                     self._check_pack(place, name, sha256)
             else:
                 self._check_pack(place, name, sha256)
+                self._sound(name, size)
             self._step(1, size or 0)
-        self._report.unreferenced += sorted(present)
-        if self._contents:
-            self._check_unreferenced(present)
+        self._check_others(PACKS)
 
-    def _present(self, folder: str) -> set[str]:
-        present = set()
-        for name, sha256 in stored_files(self._storage, folder):
-            if sha256 is None:
-                self._report.foreign.append(name)
-            else:
-                present.add(name)
-        return present
+    def _sound(self, name: str, size: int) -> None:
+        """A file was read whole; it counts unless something was found."""
+        if name not in self._bad:
+            self._report.hashed += 1
+            self._report.hashed_bytes += size
+            self._vault.index.note_checked(_HERE, [name], self._vault.now_ns())
+
+    def _check_others(self, folder: str) -> None:
+        """What lies in packs/ or objects/ and no manifest tells of."""
+        files = stored_files(self._storage, folder)
+        while page := list(islice(files, _BATCH)):
+            names = [name for name, sha256 in page if sha256 is not None]
+            self._report.foreign += [name for name, sha256 in page if sha256 is None]
+            met = self._vault.index.met(_HERE, names, self._round_ns)
+            others = [name for name in names if name not in met]
+            self._report.unreferenced += others
+            if self._contents:
+                self._check_unreferenced(others)
 
     def _check_pack(self, place: int, name: str, sha256: bytes) -> None:
         try:
@@ -264,51 +296,62 @@ class _Verification:
         members = self._vault.index.members(place)
         self._report.contents_read += len(members)
         whole = hashlib.sha256(data).digest() == sha256
-        # Of a pack that is whole the checksums of frames have nothing to add.
-        is_right = _is_kept if whole else _is_right
-        view = memoryview(data)
-        lost = tuple(member.key for member in members if not is_right(view, member))
+        if not self._vault.has_key:
+            # Nobody can tell what is whole in it still.
+            lost = () if whole else tuple(member.key for member in members)
+        else:
+            # Of a pack that is whole the checksums of frames have nothing to add.
+            is_right = _is_kept if whole else _is_right
+            view = memoryview(self._plain(name, data))
+            lost = tuple(member.key for member in members if not is_right(view, member))
         if lost or not whole:
             detail = f"is damaged: {len(lost)} of {len(members)} contents in it are lost"
             self._found(Problem.DAMAGED, name, detail, lost)
 
-    def _check_unreferenced(self, names: set[str]) -> None:
+    def _plain(self, name: str, data: bytes) -> bytes:
+        """What lies in a file of which `data` is stored; nothing where that cannot be decrypted."""
+        if opened(self._storage) is self._storage:
+            return data
+        try:
+            return opened(self._storage).read(name)
+        except FrameError:
+            return b""
+
+    def _check_unreferenced(self, names: list[str]) -> None:
         """Not damage to anything that was promised, but whoever looks for lost contents wants to
         know."""
-        for name in sorted(names):
-            digest = hashlib.sha256()
-            try:
-                for piece in self._storage.pieces(name):
-                    digest.update(piece)
-            except StorageError as error:
-                self._found(Problem.UNREADABLE, name, error.cause)
-                continue
-            if digest.hexdigest() not in name:
-                self._found(Problem.DAMAGED, name, "is damaged (no manifest tells of it)")
+        for it in hash_files(self._storage, names, cancel=self._cancel):
+            if it.error:
+                self._found(Problem.UNREADABLE, it.name, it.fault)
+            elif it.fault and not it.missing:
+                self._found(Problem.DAMAGED, it.name, "is damaged (no manifest tells of it)")
             self._step(1, 0)
 
     # -- objects ---------------------------------------------------------------------------
 
     def _check_objects(self) -> None:
-        present = self._present(OBJECTS)
-        for place, parts in self._vault.index.objects():
+        index = self._vault.index
+        for place, parts in index.objects():
             names = [object_name(part.sha256) for part in parts]
-            present.difference_update(names)
-            found = self._vault.index.key_at(-place)
+            stored = [part.stored for part in parts]
+            index.meet(_HERE, zip(names, stored, strict=True), self._round_ns)
+            found = index.key_at(-place)
             lost = () if found is None else (found[0],)
             for name, part in zip(names, parts, strict=True):
                 size = self._storage.size(name)
                 if size is None:
-                    self._found(Problem.MISSING, name, "is missing", lost)
+                    if lost or not self._is_quarantined(name):
+                        self._found(Problem.MISSING, name, "is missing", lost)
                 elif size != part.stored:
                     detail = f"has {size} bytes, not {part.stored}"
                     self._found(Problem.DAMAGED, name, detail, lost)
             if self._contents:
                 self._check_object(parts, found, lost)
-            self._step(len(parts), sum(part.stored for part in parts))
-        self._report.unreferenced += sorted(present)
-        if self._contents:
-            self._check_unreferenced(present)
+                if self._bad.isdisjoint(names):
+                    for name, size in zip(names, stored, strict=True):
+                        self._sound(name, size)
+            self._step(len(parts), sum(stored))
+        self._check_others(OBJECTS)
 
     def _check_object(
         self,
@@ -318,13 +361,18 @@ class _Verification:
     ) -> None:
         """Each part against its name, and all together against the key of the content."""
         before = len(self._report.findings)
-        hasher = None if found is None else new_hasher(found[0].algorithm)
+        has_key = self._vault.has_key
+        hasher = None if found is None or not has_key else new_hasher(found[0].algorithm)
         self._report.contents_read += found is not None
         for part in parts:
             name = object_name(part.sha256)
             digest = hashlib.sha256()
             try:
-                for piece in unpack_stream(_through(self._storage.pieces(name), digest.update)):
+                stored = _through(self._storage.pieces(name), digest.update)
+                if not has_key or opened(self._storage) is not self._storage:
+                    deque(stored, 0)
+                    stored = opened(self._storage).pieces(name) if has_key else iter(())
+                for piece in unpack_stream(stored) if has_key else ():
                     if hasher is not None:
                         hasher.update(piece)
             except StorageMissingError:
@@ -341,6 +389,64 @@ class _Verification:
         if whole and found and hasher and hasher.digest() != found[0].digest:
             name = object_name(parts[0].sha256)
             self._found(Problem.CONTRADICTORY, name, "holds another content than was said", lost)
+
+    # -- stored bytes ----------------------------------------------------------------------
+
+    def _hash_stored(
+        self, share: float, before_ns: int | None, pace: Callable[[int], None] | None
+    ) -> None:
+        """Read packs and objects whole, what was read the longest ago first, until that is the
+        wanted share of their bytes."""
+        index = self._vault.index
+        before = self._round_ns if before_ns is None else min(before_ns, self._round_ns)
+        left = share * index.check_totals(_HERE).bytes if share < 1 else float("inf")
+        sizes: dict[str, int] = {}
+
+        def wanted() -> Iterator[str]:
+            nonlocal left
+            for page in index.to_check(_HERE, before):
+                for name, size in page:
+                    if left <= 0:
+                        return
+                    if name in self._bad or name.startswith(MANIFESTS):
+                        continue
+                    left -= size
+                    sizes[name] = size
+                    yield name
+
+        whole: list[str] = []
+        try:
+            for it in hash_files(self._storage, wanted(), pace=pace, cancel=self._cancel):
+                size = sizes.pop(it.name)
+                if it.fault:
+                    self._explain(it.name, size, it.fault, unreadable=it.error)
+                else:
+                    self._report.hashed += 1
+                    self._report.hashed_bytes += it.size
+                    whole.append(it.name)
+                if len(whole) >= _NOTED:
+                    index.note_checked(_HERE, whole, self._vault.now_ns())
+                    whole.clear()
+                if self._progress is not None:
+                    self._progress(self._report.files, self._report.bytes + it.size)
+                self._report.bytes += it.size
+        finally:
+            index.note_checked(_HERE, whole, self._vault.now_ns())
+
+    def _explain(self, name: str, size: int, fault: str, *, unreadable: bool) -> None:
+        """What is lost by a file that is not what its name says."""
+        sha256 = digest_named(name)
+        assert sha256 is not None, "only such files are met"
+        if unreadable:
+            self._found(Problem.UNREADABLE, name, fault)
+            return
+        if name.startswith(PACKS):
+            place = self._vault.index.pack_number(sha256)
+            if place is not None:
+                self._check_pack(place, name, sha256)
+            return
+        lost = self._vault.index.keys_of_part(sha256)
+        self._found(Problem.DAMAGED, name, f"{fault} ({size} bytes)", tuple(lost))
 
 
 def _is_kept(data: memoryview, member: Member) -> bool:

@@ -65,7 +65,7 @@ class VaultWriter:
         With `again` it is stored in any case: what heals one that was found damaged. Raises
         `ValueError` for data that is larger, or is not what the key names.
         """
-        self._check()
+        self.check()
         blob = key_blob(key)
         if not again and (blob in self._stored or self._vault.has(blob)):
             return False
@@ -79,7 +79,7 @@ class VaultWriter:
     def add_packed(self, key: ContentKey, it: Packed) -> None:
         """Store a small content that another process has packed, of a frame that a
         `FrameCompressor` made; that it is what the key names is believed."""
-        self._check()
+        self.check()
         try:
             pack = self._pack
             if pack is not None and not pack.has_room(key.algorithm, it):
@@ -97,7 +97,7 @@ class VaultWriter:
 
     def open_object(self, algorithm: str) -> ObjectUpload:
         """Begin to store a large content, whose key nobody knows yet."""
-        self._check()
+        self.check()
         upload = ObjectUpload(self._storage, self._workers, algorithm, self._take_object)
         self._uploads = [it for it in self._uploads if not it.over]
         self._uploads.append(upload)
@@ -113,7 +113,7 @@ class VaultWriter:
         Without anything to tell nothing is written, and the name is empty. Raises `VaultError` for
         a version whose content is not stored.
         """
-        self._check()
+        self.check()
         try:
             return self._commit(events)
         except BaseException as error:
@@ -183,7 +183,8 @@ class VaultWriter:
         if sealing is not None:
             sealing.result()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises `VaultError` where the session ended with an error."""
         if self._broken is not None:
             raise VaultError(
                 f"the session ended with an error ({self._broken})",

@@ -1,0 +1,314 @@
+"""Damage in a vault healed: from copies of it, and with contents that are whole elsewhere.
+
+A file found damaged is set aside into quarantine/, by one rename, and never deleted. Before that
+whatever can be had of it lies in the vault anew and is committed: first the same file from a copy,
+byte for byte; else, content by content, what is whole in it still, and what somebody else has. So
+who is cut off anywhere leaves the damage as it was, or less of it, and may begin again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.errors import LifecycleError, StorageError, VaultCorruptError, VaultKeyError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.vault.findings import Finding, Problem
+from lifecycle_sync.vault.format import MANIFESTS, PACKS, QUARANTINE, SMALL_SIZE_MAX
+from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
+from lifecycle_sync.vault.hashing import digest_named, hash_file
+from lifecycle_sync.vault.salvage import salvage_manifest
+from lifecycle_sync.vault.sealing import opened
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault, VaultWriter
+
+_log = logging.getLogger("lifecycle_sync.vault")
+
+
+class Contents(Protocol):
+    """Somebody who may have contents that a vault has lost."""
+
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        """The content in pieces, which are compared with the key; None where it is not there.
+        Raises `LifecycleError`, `OSError`."""
+        ...
+
+
+class Source(NamedTuple):
+    """Where something may be healed from, and what it is called."""
+
+    name: str
+    contents: Contents
+
+
+class Copy(NamedTuple):
+    """A copy of the vault: its storage, and the folder that it lies in."""
+
+    name: str
+    storage: Storage
+
+
+class Healed(NamedTuple):
+    """One file of the vault, or some contents of one, and where they were had from."""
+
+    subject: str
+    source: str
+    contents: int
+
+
+@dataclass
+class HealReport:
+    """What healing came to. `quarantined` are the files that were set aside, under their new names;
+    `lost` the contents that nobody has; `untold` counts lines of manifests that nobody tells any
+    more; `failed` are files that could not be dealt with, and why."""
+
+    healed: list[Healed] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+    lost: list[ContentKey] = field(default_factory=list)
+    untold: dict[str, int] = field(default_factory=dict)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def heal(
+    vault: Vault,
+    findings: Sequence[Finding],
+    *,
+    copies: Sequence[Copy] = (),
+    sources: Sequence[Source] = (),
+    progress: Callable[[int, int], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> HealReport:
+    """Heal what `Vault.verify` found just now. Raises what concerns the vault as a whole (full,
+    read-only), and `CancelledError`; what was healed by then stays."""
+    return _Healing(vault, copies, sources, progress, cancel).run(findings)
+
+
+class _Healing:
+    def __init__(
+        self,
+        vault: Vault,
+        copies: Sequence[Copy],
+        sources: Sequence[Source],
+        progress: Callable[[int, int], None] | None,
+        cancel: CancelToken | None,
+    ) -> None:
+        self._vault = vault
+        self._storage = vault.storage
+        self._copies = copies
+        self._sources = sources
+        self._progress = progress
+        self._cancel = cancel
+        self._report = HealReport()
+        # Whether files came back as they were, so that what was forgotten is to be known again.
+        self._anew = False
+
+    def run(self, findings: Sequence[Finding]) -> HealReport:
+        by_file: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_file.setdefault(finding.subject, []).append(finding)
+
+        def turn(name: str) -> tuple[bool, bool, str]:
+            # Manifests first: what they place, the others may be healed with. What asks for
+            # contents that are not there comes last: they may have come back by then.
+            claims = all(it.problem is Problem.CONTRADICTORY for it in by_file[name])
+            return claims, not name.startswith(MANIFESTS), name
+
+        for name in sorted(by_file, key=turn):
+            if self._cancel is not None:
+                self._cancel.check()
+            if digest_named(name) is not None:
+                # FORMAT and the like say themselves what to do.
+                self._heal_file(name, by_file[name])
+            if self._progress is not None:
+                self._progress(1, 0)
+        if self._anew:
+            self._vault.index.clear()
+            self._vault.refresh()
+        lost = {key for finding in findings for key in finding.lost}
+        self._report.lost = [key for key in lost if not self._gives(key)]
+        self._vault.index.forget(self._report.lost)
+        return self._report
+
+    def _heal_file(self, name: str, findings: Sequence[Finding]) -> None:
+        lost = tuple(dict.fromkeys(key for finding in findings for key in finding.lost))
+        now = hash_file(self._storage, name, cancel=self._cancel)
+        if not now.fault:
+            # Its bytes are right, and were perhaps read wrong before; or a manifest asks for a
+            # content that is not, or not where it says.
+            self._vault.index.clear()
+            self._vault.refresh()
+            if name.rpartition("/")[2] in self._vault.catalogue.damaged:
+                self._report.failed.append((name, "is no manifest of this vault: move it away"))
+            self._restore_contents(name, [key for key in lost if not self._gives(key)], {})
+        elif self._from_copy(name, lost):
+            self._anew = True
+        elif name.startswith(MANIFESTS):
+            self._heal_manifest(name, missing=now.missing)
+        else:
+            try:
+                kept = {} if now.missing else self._whole_members(name)
+            except VaultKeyError as error:
+                # What is whole in it nobody can tell without: it stays where it is.
+                self._report.failed.append((name, error.cause))
+                self._restore_contents(name, lost, {})
+                return
+            self._restore_contents(name, lost, kept)
+            # The very same bytes may stand there again.
+            if hash_file(self._storage, name).fault:
+                self._set_aside(name)
+
+    def _gives(self, key: ContentKey) -> bool:
+        """Whether the vault has a content and gives it whole."""
+        try:
+            self._vault.check(key)
+        except (LifecycleError, FrameError):
+            return False
+        return True
+
+    # -- whole files -----------------------------------------------------------------------
+
+    def _from_copy(self, name: str, lost: tuple[ContentKey, ...]) -> bool:
+        sha256 = digest_named(name)
+        assert sha256 is not None, "only such names come here"
+        for copy in self._copies:
+            upload = self._storage.upload(name.partition("/")[0])
+            try:
+                if not _fetch(copy, name, sha256, upload):
+                    continue
+                self._set_aside(name)
+                upload.publish(name, sha256)
+            finally:
+                upload.discard()
+            self._report.healed.append(Healed(name, copy.name, len(lost)))
+            return True
+        return False
+
+    def _set_aside(self, name: str) -> None:
+        """Into quarantine/, under the first name that is free there."""
+        leaf = name.rpartition("/")[2]
+        for number in range(1, 1000):
+            to = f"{QUARANTINE}/{leaf}" + (f".{number}" if number > 1 else "")
+            if self._storage.size(name) is None:
+                return
+            if self._storage.move(name, to):
+                self._report.quarantined.append(to)
+                return
+
+    # -- contents --------------------------------------------------------------------------
+
+    def _whole_members(self, name: str) -> dict[ContentKey, bytes]:
+        """What is still right in a damaged pack."""
+        sha256 = digest_named(name)
+        index = self._vault.index
+        place = index.pack_number(sha256) if sha256 and name.startswith(PACKS) else None
+        if place is None:
+            return {}
+        found = {}
+        readable = opened(self._storage)
+        for key, offset, stored, size in index.members(place):
+            try:
+                # One by one: a sector that cannot be read loses what lies in it alone.
+                content = unpack_frame(readable.read(name, offset, stored), size)
+            except (FrameError, StorageError):
+                content = b""
+            if key_of(key.algorithm, content).digest == key.digest:
+                found[key] = content
+        return found
+
+    def _restore_contents(
+        self, name: str, lost: Iterable[ContentKey], kept: dict[ContentKey, bytes]
+    ) -> None:
+        """Store anew what is kept, and of what is lost all that somebody has."""
+        with self._vault.writer() as writer:
+            for key, content in kept.items():
+                writer.add(key, content, again=True)
+            counts: dict[str, int] = {}
+            for key in lost:
+                if key in kept or self._vault.contains([key]):
+                    continue
+                source = self._restore(writer, key)
+                if source:
+                    counts[source] = counts.get(source, 0) + 1
+            writer.commit([])
+        if kept:
+            self._report.healed.append(Healed(name, "what was whole in it", len(kept)))
+        for source, count in counts.items():
+            self._report.healed.append(Healed(name, source, count))
+
+    def _restore(self, writer: VaultWriter, key: ContentKey) -> str:
+        """Who had it; empty where nobody has."""
+        for source in self._sources:
+            try:
+                pieces = source.contents.read(key)
+                if pieces is not None and _store(writer, key, pieces):
+                    return source.name
+            except (LifecycleError, OSError) as error:
+                # Not the fault of who was asked, but of the vault itself.
+                writer.check()
+                _log.info("%s: %s", source.name, error)
+        return ""
+
+    # -- manifests -------------------------------------------------------------------------
+
+    def _heal_manifest(self, name: str, *, missing: bool) -> None:
+        """Tell anew what can be read of it; a checkpoint, or another that repeats it, tells it."""
+        leaf = name.rpartition("/")[2]
+        if not missing:
+            try:
+                told, untold = salvage_manifest(self._vault, leaf)
+            except (VaultCorruptError, VaultKeyError) as error:
+                self._report.failed.append((name, error.cause))
+                return
+            self._report.healed.append(Healed(name, "what could be read of it", told))
+            if untold:
+                self._report.untold[leaf] = untold
+            self._set_aside(name)
+        found = self._vault.find_lost()
+        if found:
+            self._report.healed.append(Healed(name, "what packs and objects say themselves", found))
+        self._vault.refresh()
+
+
+def _fetch(copy: Copy, name: str, sha256: bytes, upload: Upload) -> bool:
+    """Bring a file of a copy; False where it is not whole there. Raises as an upload does."""
+    digest = hashlib.sha256()
+    pieces = copy.storage.pieces(name)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except StorageError as error:
+            _log.info("%s: %s", copy.name, error)
+            return False
+        if piece is None:
+            return digest.digest() == sha256
+        digest.update(piece)
+        upload.write(piece)
+
+
+def _store(writer: VaultWriter, key: ContentKey, pieces: Iterator[bytes]) -> bool:
+    """Store a content that comes in pieces; False where it is another than its key names."""
+    start = b""
+    for piece in pieces:
+        start += piece
+        if len(start) > SMALL_SIZE_MAX:
+            break
+    if len(start) <= SMALL_SIZE_MAX:
+        if key_of(key.algorithm, start).digest != key.digest:
+            return False
+        return writer.add(key, start, again=True)
+    upload = writer.open_object(key.algorithm)
+    try:
+        upload.write(start)
+        for piece in pieces:
+            upload.write(piece)
+        # Another content is kept under its own name, and does no harm.
+        return upload.finish() == key
+    except BaseException:
+        upload.abort()
+        raise

@@ -1,0 +1,274 @@
+"""Damage healed: set aside, stored anew from whoever has it, and told where nobody has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.errors import CancelledError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.storage.local import LocalStorage
+from lifecycle_sync.vault.copying import check_copy, copy_files
+from lifecycle_sync.vault.healing import Copy, Source, heal
+from lifecycle_sync.vault.index import PackPlace
+from lifecycle_sync.vault.vault import Vault
+from lifecycle_sync.vault.verify import Problem
+from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
+
+BIG = random.Random(6).randbytes((1 << 20) + 77)
+SMALL = {b"%d" % number: b"content %d" % number * 40 for number in range(12)}
+
+
+class Having:
+    """Somebody who has some contents, and counts what is asked of them."""
+
+    def __init__(self, *contents: bytes) -> None:
+        self.contents = {key_of(data): data for data in contents}
+        self.asked: list[object] = []
+
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        self.asked.append(key)
+        data = self.contents.get(key)
+        return None if data is None else iter([data[:7], data[7:]])
+
+
+class Lying:
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        return iter([b"something else", bytes(2 << 20)])
+
+
+class Failing:
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.fixture
+def house(tmp_path):
+    house = VaultHouse(tmp_path)
+    with house.open() as vault:
+        house.store(vault, SMALL)
+        house.store(vault, {b"big": BIG})
+    return house
+
+
+def member_at(vault: Vault, data: bytes) -> int:
+    place = vault.index.place(key_of(data))
+    assert isinstance(place, PackPlace)
+    return place.offset
+
+
+def quarantined(house: VaultHouse) -> list[str]:
+    return [path.name for path in house.files("quarantine")]
+
+
+def test_a_damaged_member_is_had_from_elsewhere_and_the_rest_of_its_pack_stays(house):
+    (pack,) = house.files("packs")
+    with house.open() as vault:
+        flip(pack, member_at(vault, SMALL[b"4"]) + 9)
+        damaged = pack.read_bytes()
+        report = vault.verify(share=1.0)
+        assert [it.lost for it in report.findings] == [(key_of(SMALL[b"4"]),)]
+        having = Having(SMALL[b"4"])
+        healed = heal(vault, report.findings, sources=[Source("bad", Lying()), Source("x", having)])
+        assert healed.lost == []
+        assert having.asked == [key_of(SMALL[b"4"])]
+        # Nothing was deleted: what was damaged lies in quarantine.
+        (aside,) = house.files("quarantine")
+        assert aside.read_bytes() == damaged
+        assert healed.quarantined == [f"quarantine/{pack.name}"]
+    for lose in (False, True):
+        if lose:
+            house.lose_index()
+        with house.open() as vault:
+            assert vault.verify(contents=True).ok
+            for data in SMALL.values():
+                assert vault.read_small(key_of(data)) == data
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "unlink"])
+def test_a_large_content_is_had_from_elsewhere(house, how):
+    (part,) = house.files("objects")
+    if how == "flip":
+        flip(part, 1000)
+    elif how == "cut":
+        part.write_bytes(part.read_bytes()[:-5])
+    else:
+        part.unlink()
+    with house.open() as vault:
+        report = vault.verify(share=1.0)
+        assert [it.lost for it in report.findings] == [(key_of(BIG),)]
+        healed = heal(vault, report.findings, sources=[Source("x", Having(BIG))])
+        assert healed.lost == []
+        assert vault.verify(share=1.0).ok
+        assert read(vault, key_of(BIG)) == BIG
+    house.lose_index()
+    with house.open() as vault:
+        assert vault.verify(contents=True).ok
+
+
+def test_what_nobody_has_is_named_and_stays_named(house):
+    (pack,) = house.files("packs")
+    with house.open() as vault:
+        flip(pack, member_at(vault, SMALL[b"4"]) + 9)
+        flip(pack, member_at(vault, SMALL[b"5"]) + 9)
+        report = vault.verify(share=1.0)
+        healed = heal(
+            vault,
+            report.findings,
+            sources=[Source("f", Failing()), Source("x", Having(SMALL[b"5"]))],
+        )
+        assert healed.lost == [key_of(SMALL[b"4"])]
+        for _ in range(2):
+            again = vault.verify(share=1.0)
+            assert {key for it in again.findings for key in it.lost} == {key_of(SMALL[b"4"])}
+            house.lose_index()
+        # A backup of a file that still has it stores it.
+        house.store(vault, {b"4": SMALL[b"4"]})
+    house.lose_index()
+    with house.open() as vault:
+        assert vault.verify(contents=True).ok
+
+
+def test_a_source_that_lies_heals_nothing(house):
+    (part,) = house.files("objects")
+    flip(part, 1000)
+    with house.open() as vault:
+        report = vault.verify(share=1.0)
+        healed = heal(vault, report.findings, sources=[Source("bad", Lying())])
+        assert healed.lost == [key_of(BIG)]
+        assert vault.contains([key_of(BIG)]) == set()
+
+
+@pytest.mark.parametrize("folder", ["packs", "objects", "manifests"])
+def test_a_copy_gives_the_very_file_back(house, tmp_path, folder):
+    before = {path.name: path.read_bytes() for path in house.files()}
+    (tmp_path / "copy").mkdir()
+    with house.open() as vault, LocalStorage(str(tmp_path / "copy"), house.fs) as copy:
+        copy_files(vault.storage, copy, check=False)
+        flip(house.files(folder)[0], 40)
+        report = vault.verify(share=1.0)
+        assert len(report.findings) >= 1
+        healed = heal(vault, report.findings, copies=[Copy("copy", copy)])
+        assert healed.lost == []
+        assert [it.source for it in healed.healed] == ["copy"]
+        assert vault.verify(contents=True).ok
+    after = {
+        path.name: path.read_bytes() for path in house.files() if "quarantine" not in path.parts
+    }
+    assert after == before
+    assert len(quarantined(house)) == 1
+
+
+def test_a_copy_that_is_damaged_itself_gives_nothing(house, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (pack,) = house.files("packs")
+    with house.open() as vault, LocalStorage(str(tmp_path / "copy"), house.fs) as copy:
+        copy_files(vault.storage, copy, check=False)
+        flip(pack, member_at(vault, SMALL[b"4"]) + 9)
+        flip(tmp_path / "copy" / pack.relative_to(house.path), 300)
+        report = vault.verify(share=1.0)
+        healed = heal(vault, report.findings, copies=[Copy("copy", copy)])
+        assert healed.lost == [key_of(SMALL[b"4"])]
+
+
+def test_a_damaged_manifest_is_told_anew_as_far_as_it_can_be_read(house):
+    first = house.files("manifests")[0]
+    with house.open() as vault:
+        before = list(vault.all_versions(REPOSITORY))
+        # Its last frame is the trailing line's, most likely; the first has all lines of this one.
+        first.write_bytes(first.read_bytes()[:-3])
+    house.lose_index()
+    with house.open() as vault:
+        report = vault.verify(share=1.0)
+        assert [it.problem for it in report.findings] == [Problem.DAMAGED]
+        heal(vault, report.findings)
+        assert quarantined(house) == [first.name]
+        # The contents are there in any case; of what was told, nothing is claimed that is not.
+        assert vault.contains(contents_of(before)) == set(contents_of(before))
+        assert vault.verify(contents=True).ok
+
+
+def test_what_was_read_wrong_once_is_read_again_before_anything_is_moved(house):
+    (pack,) = house.files("packs")
+    data = pack.read_bytes()
+    with house.open() as vault:
+        flip(pack, member_at(vault, SMALL[b"4"]) + 9)
+        report = vault.verify(share=1.0)
+        assert report.findings
+        # The cable was put right.
+        pack.write_bytes(data)
+        healed = heal(vault, report.findings)
+        assert healed.lost == []
+        assert quarantined(house) == []
+        assert vault.read_small(key_of(SMALL[b"4"])) == SMALL[b"4"]
+
+
+# -- resumed, in shares, at a rate -----------------------------------------------------------------
+
+
+def test_samples_go_round_and_all_is_read_before_anything_is_read_twice(tmp_path):
+    house = VaultHouse(tmp_path)
+    with house.open() as vault:
+        for number in range(10):
+            house.store(vault, {b"%d" % number: random.Random(number).randbytes(4000)})
+        seen = []
+        for _ in range(10):
+            house.clock.advance(1)
+            report = vault.verify(share=0.1)
+            seen.append(report.hashed)
+            assert 1 <= report.hashed <= 2
+        totals = vault.index.check_totals("")
+        assert totals.oldest_ns > 0
+    # With the index goes what is known: nothing counts as read then.
+    house.lose_index()
+    with house.open() as vault:
+        vault.verify()
+        assert vault.index.check_totals("").oldest_ns == 0
+
+
+def test_one_that_was_cut_off_goes_on(tmp_path):
+    house = VaultHouse(tmp_path)
+    cancel = CancelToken()
+    with house.open() as vault:
+        for number in range(10):
+            house.store(vault, {b"%d" % number: random.Random(number).randbytes(4000)})
+        read_bytes = []
+
+        def pace(count: int) -> None:
+            read_bytes.append(count)
+            if len(read_bytes) == 5:
+                cancel.cancel()
+
+        with pytest.raises(CancelledError):
+            vault.verify(share=1.0, pace=pace, cancel=cancel)
+        begun_ns = house.clock.now_ns() + 1
+        first = vault.verify(share=1.0, before_ns=1)
+        assert 1 <= first.hashed < 10
+        house.clock.advance(2)
+        assert vault.verify(share=1.0, before_ns=begun_ns).hashed == 10
+
+
+def test_a_damaged_copy_is_found_and_written_anew_from_the_vault(house, tmp_path):
+    (tmp_path / "copy").mkdir()
+    with house.open() as vault, LocalStorage(str(tmp_path / "copy"), house.fs) as copy:
+        copy_files(vault.storage, copy, check=False)
+        vault.verify()
+        (pack,) = house.files("packs")
+        there = tmp_path / "copy" / pack.relative_to(house.path)
+        flip(there, 77)
+        name = str(pack.relative_to(house.path))
+        assert [it[0] for it in check_copy(vault, copy, "c", share=1.0).damaged] == [name]
+        assert name not in vault.index.checked_ns("c", [name])
+        house.clock.advance(5)
+        assert check_copy(vault, copy, "c", share=1.0, mend=True).mended == 1
+        assert there.read_bytes() == pack.read_bytes()
+        house.clock.advance(5)
+        assert check_copy(vault, copy, "c", share=1.0).damaged == []
+        assert vault.index.checked_ns("c", [name])[name] == house.clock.now_ns()
+        # What is not copied yet is no damage.
+        house.store(vault, {b"new": b"new"})
+        vault.verify()
+        assert check_copy(vault, copy, "c", share=1.0).behind == 2
