@@ -30,11 +30,13 @@ from lifecycle_sync.config_values import (
     Folders,
     Gigabytes,
     Given,
+    OptionalFile,
     OptionalFolder,
     OptionalText,
     Patterns,
     Percent,
     Rate,
+    Recipients,
     Seconds,
     Secret,
     Setting,
@@ -76,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backup_path: Folder = Path("backup")
     archive_copies: Folders = ()
     backup_copies: Folders = ()
+    backup_recipients: Recipients = ()
+    archive_recipients: Recipients = ()
+    identity_path: OptionalFile = None
     registry_sync_interval: Seconds = 300
     reconciliation_interval: Seconds = 86_400
     cleanup_interval: Seconds = 3600
@@ -274,7 +279,20 @@ def _from_environment() -> dict[str, Given]:
 
 def _settle(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
     values, faults = settle(_SETTINGS, given)
-    return values, faults + _misplaced(values, given) + _watermarks(values, given)
+    faults += _misplaced(values, given) + _watermarks(values, given)
+    return values, faults + _key_in_its_vault(values, given)
+
+
+def _key_in_its_vault(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[str]:
+    key = values.get("identity_path")
+    return [
+        f"{given['identity_path'].label} = {shown(key)}: lies in {given[name].label}, which it"
+        " opens (name a file on another disk, or none)"
+        for name in ("backup_path", "archive_path")
+        if key is not None
+        and values.get(name) is not None
+        and Path(os.path.realpath(key)).is_relative_to(os.path.realpath(values[name]))
+    ]
 
 
 def _watermarks(values: Mapping[str, Any], given: Mapping[str, Given]) -> list[str]:

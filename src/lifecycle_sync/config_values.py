@@ -41,6 +41,10 @@ def _clean_file(path: Path) -> Path:
     return path
 
 
+def _clean_optional_file(path: Path | None) -> Path | None:
+    return None if path is None else _clean_file(path)
+
+
 def _clean_folder(path: Path | None) -> Path | None:
     if path is not None and os.path.exists(path) and not os.path.isdir(path):
         raise ValueError("is a file where a folder is meant")
@@ -94,13 +98,33 @@ def _clean_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
+def _clean_recipients(keys: tuple[str, ...]) -> tuple[str, ...]:
+    for number, key in enumerate(keys, 1):
+        if key.upper().startswith("AGE-SECRET-KEY-"):
+            # Without the key, which would stand in a log.
+            raise ValueError(f"entry {number} is a secret key, where its public half is meant")
+        if not re.match(r"age1[a-z0-9]+$|ssh-(ed25519|rsa) \S+", key):
+            raise ValueError(f"entry {number}, {shown(key)}, is no public key of age or ssh")
+    return keys
+
+
 Database = Annotated[Path, Rule("name a file, such as registry.db", _clean_file)]
 Folder = Annotated[Path, Rule("name a folder of its own", _clean_folder)]
+OptionalFile = Annotated[Path | None, Rule("name a file, or leave it out", _clean_optional_file)]
 OptionalFolder = Annotated[Path | None, Rule("name a folder of its own", _clean_folder)]
 Folders = Annotated[tuple[Path, ...], Rule("write a list of folders", _clean_folders)]
 Patterns = Annotated[
     tuple[str, ...],
     Rule('write a list of patterns as in a .gitignore, such as ["*.tmp"]', _clean_patterns),
+]
+# Hidden when one is faulty: it may be the secret half.
+Recipients = Annotated[
+    tuple[str, ...],
+    Rule(
+        'write a list of public keys, such as ["age1…"], as `lifecycle vault keygen` shows them',
+        _clean_recipients,
+        secret=True,
+    ),
 ]
 Flag = Annotated[bool, Rule("write true or false")]
 Seconds = Annotated[

@@ -22,7 +22,7 @@ def named(pattern: str) -> set[str]:
 
 
 def test_every_phase_has_its_words():
-    begun = named(r'\.begin\(\s*"([a-z ]+)"') | named(r'_reported\(progress, "([a-z ]+)"')
+    begun = named(r'\.begin\(\s*"([a-z ]+)"') | named(r'reported\(progress, "([a-z ]+)"')
     verbs = named(r'Report\(\s*"([a-z ]+)"') | {verb.value for verb in Verb}
     assert {"index", "hash", "restore", "copy", "mend"} <= begun
     assert {"backup", "purge", "recall"} <= verbs

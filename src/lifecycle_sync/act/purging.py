@@ -160,8 +160,7 @@ class _Copies:
             if key is None:
                 known = next(self._vault.versions_of(entry.file_id), None) is not None
                 return "" if known else "the archive does not know it"
-            for _ in self._reader.read(key):
-                pass
+            self._reader.check(key)
         except (LifecycleError, OSError) as error:
             cause = (
                 error.cause if isinstance(error, LifecycleError) else os.strerror(error.errno or 0)

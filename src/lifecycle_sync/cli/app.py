@@ -49,7 +49,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "undelete": ("trash", "Give files back out of the trash, or list it."),
         "purge": ("trash", "Unlink what lies in the trash past its grace."),
         "verify": ("verify", "Look for damage in vault and archive."),
-        "vault": ("vault", "Copy a vault to a second place, and mend it from there."),
+        "vault": ("vault", "Copy a vault, mend it from a copy, and look after its keys."),
     },
     "Temporary files": {
         "cleanup": ("cleanup", "Clean up temporary files, or an application's uploads, once."),

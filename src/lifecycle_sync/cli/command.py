@@ -83,6 +83,14 @@ def _common() -> list[click.Parameter]:
             callback=_keep,
         ),
         click.Option(
+            ["--identity"],
+            type=click.Path(readable=False),
+            metavar="FILE",
+            help="Secret key that opens an encrypted vault or archive.",
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
             ["--json", "as_json"],
             is_flag=True,
             help="Give JSON on standard output.",

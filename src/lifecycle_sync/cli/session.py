@@ -19,6 +19,7 @@ class Session:
 
     config: str | None = None
     database: str | None = None
+    identity: str | None = None
     as_json: bool = False
     quiet: bool = False
     verbose: int = 0
@@ -28,7 +29,7 @@ class Session:
         """The settings for this order. Raises `ConfigError`."""
         from lifecycle_sync.service.api import read_settings
 
-        return read_settings(self.config, self.database, **changes)
+        return read_settings(self.config, self.database, identity=self.identity, **changes)
 
     @contextmanager
     def engine(self, settings: Settings | None = None, *, create: bool = False) -> Iterator[Engine]:

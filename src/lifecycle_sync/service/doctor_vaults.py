@@ -12,10 +12,18 @@ from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.registry.sqlite import SqliteRegistry
-from lifecycle_sync.service.doctor_findings import Finding, fault, fault_from, fine, size_text
-from lifecycle_sync.service.vaults import index_folder, misplaced
+from lifecycle_sync.service.doctor_findings import (
+    Finding,
+    fault,
+    fault_from,
+    fine,
+    size_text,
+    warning,
+)
+from lifecycle_sync.service.vaults import identity_of, index_folder, misplaced, recipients_of
 from lifecycle_sync.vault import opening
-from lifecycle_sync.vault.format import VaultKind
+from lifecycle_sync.vault.age import Identities, Recipients, others_may_read
+from lifecycle_sync.vault.format import VaultFormat, VaultKind
 
 _NAMES = {VaultKind.BACKUP: "vault", VaultKind.ARCHIVE: "archive"}
 
@@ -28,7 +36,7 @@ def examine_vaults(
     found: list[Finding] = []
     for kind in VaultKind:
         place = settings.backup_path if kind is VaultKind.BACKUP else settings.archive_path
-        found += _vault(kind, os.fspath(place), roots, fs)
+        found += _vault(kind, os.fspath(place), roots, settings, fs)
     found += _index(os.path.realpath(settings.database_path))
     if registry is not None:
         for repository in roots:
@@ -36,7 +44,9 @@ def examine_vaults(
     return found
 
 
-def _vault(kind: VaultKind, place: str, roots: list[Repository], fs: FileOps) -> list[Finding]:
+def _vault(
+    kind: VaultKind, place: str, roots: list[Repository], settings: Settings, fs: FileOps
+) -> list[Finding]:
     name = _NAMES[kind]
     check = f"{name}.place"
     real = os.path.realpath(os.fsencode(place))
@@ -69,7 +79,45 @@ def _vault(kind: VaultKind, place: str, roots: list[Repository], fs: FileOps) ->
     if not os.access(place, os.W_OK):
         remedy = "give this user the right to write there, or mount it to be written"
         return [*found, fault(f"{name}.format", place, "cannot be written to", remedy)]
-    return [*found, fine(f"{name}.format", place, f"is a vault of kind {it.kind.value}")]
+    return [*found, _keys(kind, place, it, settings)]
+
+
+def _keys(kind: VaultKind, place: str, it: VaultFormat, settings: Settings) -> Finding:
+    """Whether it can be written to with the keys in the settings, and read with the secret one."""
+    check = f"{_NAMES[kind]}.format"
+    recipients, setting = recipients_of(settings, kind), f"{kind.value}_recipients"
+    if not it.encryption:
+        if recipients:
+            return fault(
+                check,
+                place,
+                f"is not encrypted, and {setting} is set",
+                "`lifecycle vault rewrite DIR` makes an encrypted one of it; or take the setting"
+                " out",
+            )
+        return fine(check, place, f"is a vault of kind {it.kind.value}")
+    if not recipients:
+        return fault(
+            check,
+            place,
+            f"is encrypted, and {setting} is not set: nothing can be written to it",
+            "set it to the public keys; `lifecycle vault recipients` lists those of the vault",
+        )
+    identity = identity_of(settings)
+    try:
+        Recipients(recipients)
+        if identity:
+            Identities(identity)
+    except LifecycleError as error:
+        return fault_from(check, place, error)
+    if identity and others_may_read(identity):
+        return warning(
+            check,
+            place,
+            f"its key file {identity} can be read by others",
+            f"chmod 600 {identity}",
+        )
+    return fine(check, place, f"is an encrypted vault of kind {it.kind.value}")
 
 
 def _index(database: str) -> list[Finding]:

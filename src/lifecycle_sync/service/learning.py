@@ -6,16 +6,19 @@ deleted or archived, and under which id. The disk has the last word: a scan come
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from lifecycle_sync.act.batches import DamagedBatch
 from lifecycle_sync.clock import Clock
-from lifecycle_sync.errors import LifecycleError, VaultError
+from lifecycle_sync.config import Settings
+from lifecycle_sync.errors import LifecycleError, VaultError, VaultKeyError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import Event, RepositoryEvent, StateEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import TrashReason
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.vaults import identity_of
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 _STATES = {
@@ -78,17 +81,35 @@ def learn_from_trash(engine: Engine) -> tuple[list[str], list[str]]:
     return learned, lost
 
 
-def roots_in_vaults(
-    paths: dict[VaultKind, str], fs: FileOps, clock: Clock
-) -> Iterator[RepositoryEvent]:
+def roots_in_vaults(settings: Settings, fs: FileOps, clock: Clock) -> Iterator[RepositoryEvent]:
     """The roots that vaults tell of, without a registry. A vault that cannot be read tells of
-    none: `learn_from_vaults` says so later."""
-    for kind, path in paths.items():
+    none: `learn_from_vaults` says so later. Raises `VaultKeyError` for one that is encrypted, where
+    its key is not at hand: without what it tells every file would be a new one."""
+    for kind in VaultKind:
+        path = settings.backup_path if kind is VaultKind.BACKUP else settings.archive_path
         try:
-            with Vault.open(path, kind, index_path="", fs=fs, clock=clock, read_only=True) as vault:
+            with Vault.open(
+                path,
+                kind,
+                index_path="",
+                fs=fs,
+                clock=clock,
+                read_only=True,
+                identity_path=identity_of(settings),
+            ) as vault:
+                if vault.catalogue.locked:
+                    raise VaultKeyError(
+                        "is encrypted, and what it tells of files, policies and holds needs its"
+                        " secret key",
+                        operation="rebuild registry",
+                        subject=os.fspath(path),
+                        remedy="name the file with the key: --identity FILE",
+                    )
                 for event in vault.events(vault.manifests()):
                     if isinstance(event, RepositoryEvent):
                         yield event
+        except VaultKeyError:
+            raise
         except VaultError:
             continue
 

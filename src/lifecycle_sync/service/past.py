@@ -17,7 +17,7 @@ from typing import NamedTuple
 from lifecycle_sync.act.site import COMPLETED
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import to_iso
-from lifecycle_sync.errors import NotFoundError, UsageError
+from lifecycle_sync.errors import NotFoundError, UsageError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.model.file import FileRecord, LifecycleState
@@ -49,7 +49,13 @@ class Past:
 
 def backups_of(engine: Engine) -> Vault:
     """The backup vault, to be read; the caller closes it. Raises `VaultError`."""
-    return engine.vaults.look_into(VaultKind.BACKUP)
+    vault = engine.vaults.look_into(VaultKind.BACKUP)
+    try:
+        vault.require_key("look into the past", contents=False)
+    except VaultKeyError:
+        vault.close()
+        raise
+    return vault
 
 
 def past_of(

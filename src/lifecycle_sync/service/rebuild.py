@@ -290,11 +290,7 @@ class _Rebuild:
 
     def _told(self) -> list[RepositoryEvent]:
         """The roots that the vaults know of, the newest first."""
-        paths = {
-            VaultKind.BACKUP: os.fspath(self._settings.backup_path),
-            VaultKind.ARCHIVE: os.fspath(self._settings.archive_path),
-        }
-        events = roots_in_vaults(paths, self._fs, self._clock)
+        events = roots_in_vaults(self._settings, self._fs, self._clock)
         return sorted(events, key=lambda event: event.at_ns, reverse=True)
 
     def _choose_id(

@@ -46,6 +46,7 @@ def restore(engine: Engine, order: RestoreOrder, how: How) -> list[RootOutcome]:
             elsewhere = order.to is not None
             vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=elsewhere)
             engine.vaults.take_up(to_read=elsewhere)
+        vault.require_key("restore")
         return _restore(engine, vault, order, targets, how)
 
 

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.errors import UsageError, VaultMissingError
+from lifecycle_sync.errors import (
+    UsageError,
+    VaultCorruptError,
+    VaultForeignError,
+    VaultMissingError,
+)
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.own_files import is_own
@@ -15,16 +20,20 @@ from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying import CopyReport, copy_files
-from lifecycle_sync.vault.vault import VaultKind
+from lifecycle_sync.vault.format import RECIPIENTS_NAME, VaultFormat
+from lifecycle_sync.vault.recipients import note_recipients, read_recipients
+from lifecycle_sync.vault.sealing import SealedStorage
+from lifecycle_sync.vault.vault import Vault, VaultKind
 
 
-def _kind_of(*, archive: bool) -> VaultKind:
+def kind_of(*, archive: bool) -> VaultKind:
+    """Which of the two vaults is meant."""
     return VaultKind.ARCHIVE if archive else VaultKind.BACKUP
 
 
 def named_copies(engine: Engine, *, archive: bool) -> tuple[str, ...]:
     """The further places of a vault that the settings name. Raises `UsageError` for none."""
-    kind = _kind_of(archive=archive)
+    kind = kind_of(archive=archive)
     found = copies_of(engine, kind)
     if not found:
         raise UsageError(
@@ -48,17 +57,15 @@ def copy_vault(
 ) -> CopyReport:
     """Bring a copy of a vault up to date, made where there is none. Raises `VaultError` for a place
     that has something else, `UsageError` for one in the vault or in a root."""
-    kind = _kind_of(archive=archive)
-    path = _checked(engine, place, kind)
+    kind = kind_of(archive=archive)
+    path = checked_place(engine, place, kind, "copy vault")
     with ExitStack() as held:
         vault = held.enter_context(engine.vaults.look_into(kind))
         target: Storage | None = None
         if os.path.isdir(path) or not dry_run:
             target = held.enter_context(opening.open_storage(path, engine.fs, create=not dry_run))
-            found = opening.read_format(target, path, kind, vault.store_id, write=True)
-            if found is None and not dry_run:
-                opening.create(target, path, kind, vault.store_id)
-        held.enter_context(_reported(progress, "copy", path))
+            target = copy_target(target, path, vault, dry_run=dry_run)
+        held.enter_context(reported(progress, "copy", path))
         return copy_files(
             vault.storage,
             target,
@@ -80,13 +87,14 @@ def mend_vault(
 ) -> CopyReport:
     """Replace what is damaged or missing in a vault by what a copy of it has. Raises `VaultError`
     where there is no such copy."""
-    path, kind = os.path.abspath(place), _kind_of(archive=archive)
+    path, kind = os.path.abspath(place), kind_of(archive=archive)
     vault = engine.vaults.get(kind, create=False, to_read=dry_run)
     with (
         opening.open_storage(path, engine.fs, create=False) as source,
-        _reported(progress, "mend", path),
+        reported(progress, "mend", path),
     ):
-        if opening.read_format(source, path, kind, vault.store_id, write=False) is None:
+        found = opening.read_format(source, path, kind, vault.store_id, write=False)
+        if found is None:
             raise VaultMissingError(
                 "is empty: there is no copy in it",
                 operation="mend vault",
@@ -94,7 +102,7 @@ def mend_vault(
                 remedy="name the folder that `lifecycle vault copy` wrote",
             )
         report = copy_files(
-            source,
+            _like(source, path, found, vault),
             vault.storage,
             check=True,
             dry_run=dry_run,
@@ -108,8 +116,46 @@ def mend_vault(
     return report
 
 
+def copy_target(target: Storage, path: str, vault: Vault, *, dry_run: bool) -> Storage:
+    """What a copy of a vault is written to, made as one of its kind where nothing is there. No key
+    is needed for an encrypted one: its files are copied as they are. Raises `VaultError`."""
+    found = opening.read_format(target, path, vault.kind, vault.store_id, write=True)
+    recipients: list[str] = []
+    if vault.format.encryption:
+        try:
+            recipients = read_recipients(vault.storage)
+        except ValueError as error:
+            raise VaultCorruptError(
+                f"its {RECIPIENTS_NAME} file is damaged ({error})",
+                operation="copy vault",
+                subject=vault.path,
+                remedy="the next backup writes it anew",
+            ) from error
+    if found is None:
+        if dry_run:
+            return target
+        found = opening.create(target, path, vault.kind, vault.store_id, recipients=recipients)
+    target = _like(target, path, found, vault)
+    if recipients and not dry_run:
+        note_recipients(target, recipients)
+    return target
+
+
+def _like(storage: Storage, path: str, found: VaultFormat, vault: Vault) -> Storage:
+    if found.encryption != vault.format.encryption:
+        is_encrypted = "is encrypted" if found.encryption else "is not encrypted"
+        raise VaultForeignError(
+            f"{is_encrypted}, unlike the vault {vault.path}",
+            operation="use copy of vault",
+            subject=path,
+            remedy="choose another folder: a vault that was rewritten needs a new copy",
+        )
+    return SealedStorage(storage, None, None, None) if found.encryption else storage
+
+
 @contextmanager
-def _reported(progress: Progress, phase: str, path: str) -> Iterator[None]:
+def reported(progress: Progress, phase: str, path: str) -> Iterator[None]:
+    """A phase of work on a vault, shown while it lasts."""
     progress.begin(phase, os.fsencode(path), None, None)
     try:
         yield
@@ -117,7 +163,8 @@ def _reported(progress: Progress, phase: str, path: str) -> Iterator[None]:
         progress.end()
 
 
-def _checked(engine: Engine, place: str, kind: VaultKind) -> str:
+def checked_place(engine: Engine, place: str, kind: VaultKind, operation: str) -> str:
+    """Where a vault may be written to: apart from all roots, and from what lifecycle has."""
     path = os.path.abspath(place)
     real = os.path.realpath(os.fsencode(path))
     named = real in {os.path.realpath(os.fsencode(it)) for it in copies_of(engine, kind)}
@@ -125,14 +172,14 @@ def _checked(engine: Engine, place: str, kind: VaultKind) -> str:
     if found is not None:
         raise UsageError(
             f"lies in the root {os.fsdecode(found[0].path)}, which would keep it again",
-            operation="copy vault",
+            operation=operation,
             subject=path,
             remedy="choose a folder outside all roots, best on another disk",
         )
     if is_own(engine.settings, real) and not named:
         raise UsageError(
             "is a vault or the registry of lifecycle itself",
-            operation="copy vault",
+            operation=operation,
             subject=path,
             remedy="choose another folder, best on another disk",
         )
@@ -140,7 +187,7 @@ def _checked(engine: Engine, place: str, kind: VaultKind) -> str:
         if real == repository.path or repository.path.startswith(real + b"/"):
             raise UsageError(
                 "has a root in it",
-                operation="copy vault",
+                operation=operation,
                 subject=path,
                 remedy="choose a folder outside all roots, best on another disk",
             )

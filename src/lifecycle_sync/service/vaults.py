@@ -116,6 +116,8 @@ class Vaults:
             read_only=read_only,
             store_id=store_id,
             writer=to_text(self._registry.registry_id),
+            recipients=recipients_of(self._settings, kind),
+            identity_path=identity_of(self._settings),
         )
 
     def _tell_all(self, vault: Vault) -> None:
@@ -228,6 +230,18 @@ class Vaults:
                 vault.close()
             self._set_aside.clear()
             self._open.clear()
+
+
+def recipients_of(settings: Settings, kind: VaultKind) -> tuple[str, ...]:
+    """To which keys a vault is encrypted; none for not at all."""
+    if kind is VaultKind.BACKUP:
+        return settings.backup_recipients
+    return settings.archive_recipients
+
+
+def identity_of(settings: Settings) -> str:
+    """The file with the secret key, which only reading needs; empty for none."""
+    return "" if settings.identity_path is None else os.fspath(settings.identity_path)
 
 
 _NAMES = {VaultKind.BACKUP: "backup", VaultKind.ARCHIVE: "archive"}

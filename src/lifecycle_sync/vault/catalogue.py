@@ -82,9 +82,22 @@ class Catalogue:
             # Pruned: a checkpoint that is here has all they said.
             self._index.drop_manifests(sorted(gone))
         else:
-            _log.warning("manifests of a vault have gone: %s", ", ".join(sorted(gone)))
+            # Of a vault that was rewritten the names are others, and nothing is missing.
+            gone = set(gone) - self._rewritten(listed - self._known.keys())
+            if gone:
+                _log.warning("manifests of a vault have gone: %s", ", ".join(sorted(gone)))
             self._index.clear(gone)
         self._load()
+
+    def _rewritten(self, names: Iterable[str]) -> set[str]:
+        """The manifests that these stand for."""
+        found = set()
+        for name in names:
+            try:
+                found.add(ManifestReader(self._storage, name).header.rewritten)
+            except (VaultCorruptError, VaultKeyError):
+                continue
+        return found
 
     def _take_up(self, new: set[str]) -> None:
         readers: dict[str, ManifestReader] = {}

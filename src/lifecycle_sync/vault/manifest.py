@@ -59,6 +59,8 @@ class Header:
     previous: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
+    # The manifest of another vault that this one says again, when a vault was rewritten.
+    rewritten: str = ""
 
     @property
     def repeated(self) -> frozenset[str]:
@@ -76,6 +78,7 @@ class _HeaderLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     previous: list[str]
     covers: list[str] = []
     replaces: list[str] = []
+    rewritten: str = ""
 
 
 class _EndLine(msgspec.Struct):
@@ -167,6 +170,7 @@ class ManifestWriter:
                     previous=list(header.previous),
                     covers=list(header.covers),
                     replaces=list(header.replaces),
+                    rewritten=header.rewritten,
                 )
             )
         )
@@ -344,6 +348,7 @@ def decode_header(raw: bytes) -> Header:
         tuple(line.previous),
         tuple(line.covers),
         tuple(line.replaces),
+        line.rewritten,
     )
 
 

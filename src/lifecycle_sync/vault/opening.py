@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 
 from lifecycle_sync.errors import (
     LifecycleError,
@@ -23,7 +24,7 @@ from lifecycle_sync.errors import (
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.storage.local import LocalStorage, close_quietly, storage_error
 from lifecycle_sync.storage.protocol import Storage
-from lifecycle_sync.vault.age import Identities, Recipients
+from lifecycle_sync.vault.age import Identities, Recipients, others_may_read
 from lifecycle_sync.vault.format import (
     FORMAT_NAME,
     FORMAT_NUMBER,
@@ -196,19 +197,19 @@ def create(
     kind: VaultKind,
     store_id: bytes,
     *,
-    recipients: Recipients | None = None,
+    recipients: Sequence[str] = (),
 ) -> VaultFormat:
     """Make a vault in an empty folder, an encrypted one where there are recipients; the one that
     another process made meanwhile, if so."""
-    encrypted = recipients is not None
+    encrypted = bool(recipients)
     data = encode_format(new_format(kind, store_id, encrypted=encrypted))
     try:
         for folder in (PACKS, OBJECTS, MANIFESTS):
             storage.upload(folder).discard()
         # The first to write FORMAT has made the vault; RESTORE.md is the same whoever writes it.
         _put(storage, RESTORE_NAME, restore_text(encrypted=encrypted))
-        if recipients is not None:
-            note_recipients(storage, recipients.texts)
+        if encrypted:
+            note_recipients(storage, recipients)
         _put(storage, FORMAT_NAME, data)
         complete(storage)
     except LifecycleError as error:
@@ -264,6 +265,8 @@ def seal_storage(
             f" {RECIPIENTS_NAME} in the vault lists those it was written to",
         )
     identities = Identities(identity_path) if identity_path else None
+    if identity_path and others_may_read(identity_path):
+        _log.warning("others than its owner may read the key file %s: chmod 600 it", identity_path)
     kept: Storage | None = None
     if index_path:
         kept_path = f"{index_path}.manifests"

@@ -16,6 +16,7 @@ from lifecycle_sync.errors import (
     StorageMissingError,
     VaultCorruptError,
     VaultError,
+    VaultKeyError,
     VaultMissingError,
 )
 from lifecycle_sync.fileops import FileOps
@@ -121,7 +122,11 @@ class Vault:
                         remedy="check that its disk is mounted; the first backup makes a new vault",
                     )
                 found = opening.create(
-                    storage, path, kind, store_id or os.urandom(16), recipients=keys
+                    storage,
+                    path,
+                    kind,
+                    store_id or os.urandom(16),
+                    recipients=() if keys is None else keys.texts,
                 )
             storage = opening.seal_storage(
                 storage,
@@ -309,6 +314,18 @@ class Vault:
     def has_key(self) -> bool:
         """Whether what is in it can be read: always so, but for an encrypted one without a key."""
         return not isinstance(self.storage, SealedStorage) or self.storage.identities is not None
+
+    def require_key(self, operation: str, *, contents: bool = True) -> None:
+        """Raises `VaultKeyError` where what the vault tells (and with `contents` what it keeps)
+        cannot all be read: before an order that would come to little else."""
+        if (contents and not self.has_key) or self.catalogue.locked:
+            raise VaultKeyError(
+                "is encrypted, and its secret key is not at hand",
+                operation=operation,
+                subject=self.path,
+                remedy="name the file with the key: --identity FILE, or identity_path in the"
+                " settings",
+            )
 
     def check(self, key: ContentKey) -> None:
         """See to it that a content is stored whole, by reading all of it. Of an encrypted vault

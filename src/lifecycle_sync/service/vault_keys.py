@@ -1,0 +1,195 @@
+"""Orders about the keys of vaults: a new key, who can read what, a vault written anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.errors import UsageError, VaultCorruptError, VaultForeignError, VaultKeyError
+from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.service.vault_copies import checked_place, kind_of, reported
+from lifecycle_sync.service.vaults import identity_of, recipients_of
+from lifecycle_sync.storage.local import storage_error
+from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault import opening
+from lifecycle_sync.vault.age import Recipients, generate
+from lifecycle_sync.vault.format import RECIPIENTS_NAME
+from lifecycle_sync.vault.recipients import note_recipients, read_recipients
+from lifecycle_sync.vault.rewriting import RewriteReport, rewrite_vault
+from lifecycle_sync.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A public key of a vault. `written` to it is what comes from now on; `told` is it by the
+    vault, of which some files were encrypted to it."""
+
+    key: str
+    written: bool
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VaultKeys:
+    """Who can read a vault. `encrypted` is None where there is no vault yet."""
+
+    path: str
+    encrypted: bool | None
+    recipients: tuple[Recipient, ...]
+
+
+def make_key(path: str, fs: FileOps | None = None) -> str:
+    """Write a new secret key into a new file, for its owner alone; its public half.
+
+    Raises `UsageError` where something has that name already: a key is never overwritten.
+    """
+    fs = fs or FileOps()
+    public, text = generate()
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        parent = fs.open_directory(folder)
+        try:
+            fd = fs.create(name, parent)
+            try:
+                fs.write(fd, text.encode())
+                fs.fsync(fd)
+            finally:
+                fs.close(fd)
+            fs.fsync(parent)
+        finally:
+            fs.close(parent)
+    except FileExistsError as error:
+        raise UsageError(
+            "is there already, and might be the only key to a vault",
+            operation="make key",
+            subject=path,
+            remedy="name a new file",
+        ) from error
+    except OSError as error:
+        raise storage_error(error, "make key", path) from error
+    return public
+
+
+def keys_of(engine: Engine, *, archive: bool) -> VaultKeys:
+    """Who can read a vault, by the settings and by what the vault tells. Raises `VaultError`."""
+    kind = kind_of(archive=archive)
+    written = _normal(recipients_of(engine.settings, kind))
+    path = engine.vaults.path(kind)
+    if not engine.vaults.is_there(kind):
+        return VaultKeys(path, None, tuple(Recipient(key, True, False) for key in written))
+    with opening.open_storage(path, engine.fs, create=False) as storage:
+        found = opening.read_format(storage, path, kind, None, write=False)
+        try:
+            told = read_recipients(storage)
+        except ValueError as error:
+            raise VaultCorruptError(
+                f"its {RECIPIENTS_NAME} file is damaged ({error})",
+                operation="list recipients",
+                subject=path,
+                remedy="the next backup writes it anew",
+            ) from error
+    keys = dict.fromkeys([*written, *told])
+    return VaultKeys(
+        path,
+        None if found is None else bool(found.encryption),
+        tuple(Recipient(key, key in written, key in told) for key in keys),
+    )
+
+
+def rewrite(
+    engine: Engine,
+    place: str,
+    recipients: Sequence[str],
+    *,
+    plain: bool,
+    archive: bool,
+    dry_run: bool,
+    progress: Progress,
+    cancel: CancelToken,
+) -> RewriteReport:
+    """Write a vault anew into another folder, encrypted to these keys (none: to those of the
+    settings), or `plain`. Goes on where it was cut off. Raises `VaultKeyError`, `VaultError`."""
+    kind = kind_of(archive=archive)
+    path = checked_place(engine, place, kind, "rewrite vault")
+    keys = () if plain else _normal(recipients) or recipients_of(engine.settings, kind)
+    if not keys and not plain:
+        raise UsageError(
+            "no recipients are named, nor set in the settings",
+            operation="rewrite vault",
+            subject=path,
+            remedy="name public keys by --recipient, or say --plain for a vault without encryption",
+        )
+    with ExitStack() as held:
+        vault = held.enter_context(engine.vaults.look_into(kind))
+        target: Storage | None = None
+        if not dry_run:
+            target = held.enter_context(opening.open_storage(path, engine.fs, create=True))
+            target = _new_place(engine, target, path, vault, keys)
+            held.enter_context(target)
+        held.enter_context(reported(progress, "rewrite", path))
+        return rewrite_vault(
+            vault, target, now_ns=engine.now_ns(), progress=progress.advance, cancel=cancel
+        )
+
+
+def _new_place(
+    engine: Engine, storage: Storage, path: str, vault: Vault, keys: Sequence[str]
+) -> Storage:
+    if os.path.realpath(path) == os.path.realpath(vault.path):
+        raise UsageError(
+            "is the vault itself",
+            operation="rewrite vault",
+            subject=path,
+            remedy="choose a new folder, best on another disk",
+        )
+    recipients = Recipients(keys) if keys else None
+    found = opening.read_format(storage, path, vault.kind, vault.store_id, write=True)
+    if found is None:
+        texts = () if recipients is None else recipients.texts
+        found = opening.create(storage, path, vault.kind, vault.store_id, recipients=texts)
+    elif bool(found.encryption) != bool(keys):
+        raise VaultForeignError(
+            f"holds a vault that {'is' if found.encryption else 'is not'} encrypted",
+            operation="rewrite vault",
+            subject=path,
+            remedy="choose an empty folder",
+        )
+    elif recipients is not None:
+        _refuse_others(storage, path, recipients)
+    if recipients is not None:
+        note_recipients(storage, recipients.texts)
+    return opening.seal_storage(
+        storage,
+        path,
+        found,
+        engine.fs,
+        write=True,
+        recipients=recipients,
+        identity_path=identity_of(engine.settings),
+        # This machine will know what it tells.
+        index_path=vault.index.path,
+    )
+
+
+def _refuse_others(storage: Storage, path: str, recipients: Recipients) -> None:
+    """A rewriting that is gone on with must be to the same keys."""
+    try:
+        told = set(read_recipients(storage))
+    except ValueError:
+        told = set()
+    if told - set(recipients.texts):
+        raise VaultKeyError(
+            "was begun for other keys as well, which can read what is there",
+            operation="rewrite vault",
+            subject=path,
+            remedy="name the same keys to go on, or choose an empty folder",
+        )
+
+
+def _normal(keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(" ".join(key.split()) for key in keys))
