@@ -41,6 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # The value of `encryption` for files of the `age` command.
 ENCRYPTION = "age"
+ENCRYPTED_FORMAT = 2
 
 
 class VaultKind(StrEnum):
@@ -66,7 +67,8 @@ def new_format(kind: VaultKind, store_id: bytes, *, encrypted: bool) -> VaultFor
     """What the FORMAT file of a new vault says."""
     if not encrypted:
         return VaultFormat(kind, store_id)
-    return VaultFormat(kind, store_id, 2, 2, 2, ENCRYPTION)
+    number = ENCRYPTED_FORMAT
+    return VaultFormat(kind, store_id, number, number, number, ENCRYPTION)
 
 
 class _FormatFile(msgspec.Struct, kw_only=True):
@@ -106,6 +108,9 @@ def decode_format(data: bytes) -> VaultFormat:
     encryption = line.encryption or ""
     if encryption not in ("", ENCRYPTION):
         raise NewerFormatError(max(line.format, FORMAT_NUMBER + 1))
+    if line.min_reader >= ENCRYPTED_FORMAT and not encryption:
+        # Damaged: nobody must write plain files among encrypted ones.
+        raise ValueError("it does not say how the vault is encrypted")
     return VaultFormat(
         VaultKind(line.kind),
         store_id,

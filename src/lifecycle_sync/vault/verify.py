@@ -38,6 +38,7 @@ from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestReader, ObjectPart, decode_content_line
 from lifecycle_sync.vault.pack import Member
+from lifecycle_sync.vault.recipients import read_recipients
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import opened
 
@@ -135,8 +136,11 @@ class _Verification:
     def _check_front(self) -> None:
         """FORMAT, RESTORE.md and what SHA256SUMS says of them."""
         ours = {vault_format.FORMAT_NAME, vault_format.RESTORE_NAME, vault_format.SUMS_NAME}
-        folders = {PACKS, OBJECTS, MANIFESTS, vault_format.QUARANTINE}
-        self._report.foreign += sorted(set(self._storage.names("")) - ours - folders)
+        known = {PACKS, OBJECTS, MANIFESTS, vault_format.QUARANTINE} | ours
+        if self._vault.format.encryption:
+            known.add(vault_format.RECIPIENTS_NAME)
+            self._check_recipients()
+        self._report.foreign += sorted(set(self._storage.names("")) - known)
         data: dict[str, bytes] = {}
         for name in sorted(ours):
             try:
@@ -162,6 +166,16 @@ class _Verification:
             right = False
         if not right:
             self._found(Problem.DAMAGED, vault_format.FORMAT_NAME, "is another than when opened")
+
+    def _check_recipients(self) -> None:
+        name = vault_format.RECIPIENTS_NAME
+        try:
+            if not read_recipients(self._storage):
+                self._found(Problem.MISSING, name, "is missing")
+        except ValueError as error:
+            self._found(Problem.DAMAGED, name, f"is damaged: {error}")
+        except StorageError as error:
+            self._found(Problem.UNREADABLE, name, error.cause)
 
     # -- manifests -------------------------------------------------------------------------
 
@@ -294,7 +308,6 @@ class _Verification:
             self._found(Problem.UNREADABLE, name, error.cause)
             return
         members = self._vault.index.members(place)
-        self._report.contents_read += len(members)
         whole = hashlib.sha256(data).digest() == sha256
         if not self._vault.has_key:
             # Nobody can tell what is whole in it still.
@@ -304,6 +317,7 @@ class _Verification:
             is_right = _is_kept if whole else _is_right
             view = memoryview(self._plain(name, data))
             lost = tuple(member.key for member in members if not is_right(view, member))
+            self._report.contents_read += len(members)
         if lost or not whole:
             detail = f"is damaged: {len(lost)} of {len(members)} contents in it are lost"
             self._found(Problem.DAMAGED, name, detail, lost)
