@@ -43,9 +43,10 @@ $(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall-package lifecycle-sync -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 run: $(READY) ## register, sync and watch DIR=/some/folder, or a sample tree; ARGS=--once

@@ -26,6 +26,7 @@ from lifecycle_sync.service.api import (
     CancelToken,
     Repository,
     below,
+    import_summaries,
     path_fields,
     summary_fields,
     summary_of,
@@ -137,6 +138,16 @@ def _read_again(session: Session, before: Settings, interval: int | None) -> Set
     return settings
 
 
+def _import_what_tells() -> None:
+    """Import what is needed after the first pass before it: the classes of a module that comes
+    among a million records stay where those were, and each keeps a megabyte with it."""
+    import lifecycle_sync.cli.acting
+    import lifecycle_sync.cli.plan
+    import lifecycle_sync.cli.summary_sheet  # noqa: F401
+
+    import_summaries()
+
+
 class _Follower:
     """One `run`, as people see it."""
 
@@ -177,6 +188,7 @@ class _Follower:
         from lifecycle_sync.service.daemon import Daemon
         from lifecycle_sync.service.outcome import exit_code_of
 
+        _import_what_tells()
         named = self._register(folders, enforce=enforce)
         daemon = Daemon(
             self._engine,

@@ -79,6 +79,8 @@ def orphan(
 def owner(file: TempFile, jobs: dict[str, Job]) -> Job | None:
     """The job of a file: the one it is named for, but a live one that may be its owner first. None
     for a file that is nobody's for certain."""
+    if file.job_id is None and not file.perhaps:
+        return None
     for other in file.perhaps:
         if jobs.get(other, UNKNOWN_JOB).state is JobState.LIVE:
             return jobs[other]

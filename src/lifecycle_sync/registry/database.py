@@ -16,6 +16,7 @@ or checkpoint what the parent uses.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import time
@@ -144,15 +145,24 @@ class Database:
                 raise
 
     def give_back_memory(self) -> None:
-        """Drop what the bulk connection keeps in memory: for when it has done what it was to do."""
+        """Drop what connections keep in memory: for when they have done what they were to do. Those
+        that read do so where nobody reads through one at this moment."""
         with self._mutex:
+            if self._closed:
+                return
             bulk = self._writers.get(False)
-            if bulk is not None and not self._closed:
+            if bulk is not None:
                 bulk.execute("PRAGMA shrink_memory")
-                trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-                if trim is not None:
-                    # It is the C library that keeps it now.
-                    trim(0)
+            with self._gate:
+                if not self._reads:
+                    for reader in self._readers:
+                        reader.execute("PRAGMA shrink_memory")
+            # What refers to itself in a circle would keep its neighbours' memory, too.
+            gc.collect()
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                # It is the C library that keeps it now.
+                trim(0)
 
     def close(self) -> None:
         """Close all connections; the last one checkpoints, so it happens under the lock."""

@@ -97,6 +97,7 @@ __all__ = [
     "file_fields",
     "flag_names",
     "from_datetime",
+    "import_summaries",
     "operation_fields",
     "past_fields",
     "path_fields",
@@ -133,6 +134,12 @@ def summary_of(engine: Engine, outcome: PassOutcome) -> Summary:
     return summarise(
         engine.registry, report.repository, report.run, first=outcome.first, moved=report.moved
     )
+
+
+def import_summaries() -> None:
+    """Import now what summaries and the feed of changes are made with, not when the first is."""
+    import lifecycle_sync.report.summary
+    import lifecycle_sync.service.feed  # noqa: F401
 
 
 def summary_fields(summary: Summary) -> dict[str, Any]:

@@ -56,6 +56,8 @@ SPACE = "low space"
 # How often the disks are asked how full they are.
 SPACE_SECONDS = 30.0
 TEMP = "temporary files"
+# A job that took so long had much in its hands.
+_LONG_SECONDS = 1.0
 # Among so many acts is the last of every kind, most likely.
 _ACTS = 200
 
@@ -161,6 +163,8 @@ class Daemon:
             on_attempt=self._on_attempt,
         )
         scrubber = Scrubber(self._engine, self._followed_now)
+        # The first pass, and the telling of it, went over everything.
+        self._engine.registry.give_back_memory()
         if self._hashes is not False:
             scrubber.start()
         try:
@@ -177,6 +181,8 @@ class Daemon:
         return [item for item in self._wanted() if item.repository_id in held]
 
     def _on_attempt(self, it: Attempt) -> None:
+        if it.took_seconds > _LONG_SECONDS:
+            self._engine.registry.give_back_memory()
         # A look at how full the disks are is worth no row; what came of one is noted there.
         if it.job.name != SPACE or it.error is not None:
             self._note(it.job.name, it.took_seconds, it.next_seconds, it.error)

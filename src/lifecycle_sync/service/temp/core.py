@@ -354,10 +354,10 @@ class TempCleanup:
     ) -> Iterable[tuple[TempFile, orphans.OrphanVerdict]]:
         batch = self.owned(batch)
         jobs = asked_jobs.look(jobs_of(batch))
-        referred = self.referred(batch) if references else None
-        for file in batch:
-            reference = Reference.NOT_ASKED if referred is None else referred(file)
-            yield file, judge(file, jobs, reference)
+        if not references or self._references is None:
+            return [(file, judge(file, jobs, Reference.NOT_ASKED)) for file in batch]
+        referred = self.referred(batch)
+        return [(file, judge(file, jobs, referred(file))) for file in batch]
 
     def _swept(self, sweep: Sweep, tally: Tally, judge: Judge, *, references: bool = False) -> None:
         """Discard what is condemned, batch by batch."""
@@ -366,7 +366,7 @@ class TempCleanup:
             for batch in sweep.batches(self.settings.cleanup_batch_size):
                 judged = self._judged(batch, asked_jobs, judge, references=references)
                 condemned = [
-                    Condemned(file, f"{verdict.rule.value}: {verdict.reason}")
+                    Condemned(file, f"{verdict.rule}: {verdict.reason}")
                     for file, verdict in judged
                     if verdict.rule is not None
                 ]

@@ -119,11 +119,11 @@ class Sweep:
                 try:
                     if folder and self._is_anothers(fd, folder):
                         continue
-                    for file in self._in(fd, folder, descent.device, waiting):
-                        count += 1
+                    for some in self._in(fd, folder, descent.device, waiting):
+                        count += len(some)
                         # A clean-up may go over the folder twice.
                         self.scanned = max(self.scanned, count)
-                        yield file
+                        yield from some
                 except OSError as error:
                     self._failed(folder, failure(error).reason)
                 finally:
@@ -145,7 +145,9 @@ class Sweep:
             return False
         return True
 
-    def _in(self, fd: int, folder: bytes, device: int, waiting: list[bytes]) -> Iterator[TempFile]:
+    def _in(
+        self, fd: int, folder: bytes, device: int, waiting: list[bytes]
+    ) -> Iterator[list[TempFile]]:
         with os.scandir(fd) as entries:
             while some := list(islice(entries, _LOOKED_AT)):
                 texts: list[str] = []
@@ -156,14 +158,15 @@ class Sweep:
                         name = os.fsencode(entry.name)
                         if folder or name != PRIVATE_DIRECTORY:
                             waiting.append(folder + b"/" + name if folder else name)
-                yield from self._looked_at(fd, folder, device, texts)
+                yield self._looked_at(fd, folder, device, texts)
 
     def _looked_at(
         self, fd: int, folder: bytes, device: int, texts: Iterable[str]
-    ) -> Iterator[TempFile]:
+    ) -> list[TempFile]:
         """Those of some names in an open folder that are regular files on its filesystem."""
         names = [text.encode(_ENCODING, _ERRORS) for text in texts]
         parse = self._names.parse
+        files: list[TempFile] = []
         for name, text, found in zip(names, texts, self._fs.look(fd, names), strict=True):
             if isinstance(found, int):
                 if found != errno.ENOENT:
@@ -174,10 +177,11 @@ class Sweep:
                 continue
             mode, size, blocks, mtime_ns, on, inode, links = found
             if on == device and stat.S_ISREG(mode):
-                owner = parse(text)
-                yield TempFile(
-                    folder, name, size, blocks, mtime_ns, on, inode, links, *(owner or ())
+                owner = parse(text) or ()
+                files.append(
+                    TempFile(folder, name, size, blocks, mtime_ns, on, inode, links, *owner)
                 )
+        return files
 
     def named(self, names: Iterable[bytes]) -> Iterator[TempFile]:
         """The files of exactly these names, right in the folder."""
