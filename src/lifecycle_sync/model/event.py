@@ -116,6 +116,26 @@ class ConfirmationEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PrunedEvent:
+    """Versions that are kept no longer: all that was told of them up to `at_ns` counts no more. One
+    that is told again with a later time is there again."""
+
+    version_ids: tuple[bytes, ...]
+    at_ns: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CondemnedEvent:
+    """Packs and objects, by the SHA-256 of their bytes, that will be deleted: what lies in them
+    counts as not stored for whoever writes, and their names never count again."""
+
+    packs: tuple[bytes, ...]
+    objects: tuple[bytes, ...]
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownEvent:
     """An event of a newer writer, as its line stands: passed over, and kept in checkpoints."""
 
@@ -131,5 +151,7 @@ Event = (
     | AssignmentEvent
     | HoldEvent
     | ConfirmationEvent
+    | PrunedEvent
+    | CondemnedEvent
     | UnknownEvent
 )

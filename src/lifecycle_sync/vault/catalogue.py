@@ -1,6 +1,6 @@
 """What a vault's manifests say, taken up into the index and read again from there.
 
-Manifests appear and never change. A checkpoint repeats the lines of those it covers, so that a new
+Manifests appear and never change; one that a checkpoint covers may go. A checkpoint repeats the lines of those it covers, so that a new
 index reads few files; it has nothing of its own, and where it is damaged those it covers are read.
 A manifest that cannot be read is set down in `damaged` and the others are used.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
-from lifecycle_sync.model.event import Event
+from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.format import (
@@ -23,7 +23,9 @@ from lifecycle_sync.vault.format import (
 )
 from lifecycle_sync.vault.index import Index, KnownManifest
 from lifecycle_sync.vault.manifest import (
+    Gone,
     Header,
+    Line,
     ManifestReader,
     ManifestWriter,
     ObjectLine,
@@ -33,6 +35,12 @@ from lifecycle_sync.vault.manifest import (
 from lifecycle_sync.vault.sealing import drop_kept, keep
 
 _log = logging.getLogger("lifecycle_sync.vault")
+# What the index takes up from manifests.
+Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent
+# What of some lines a checkpoint repeats.
+Choose = Callable[[Iterable[Line]], Iterable[Line]]
+# Somebody may be taking manifests away while they are read, but not all the time.
+_TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
 CHECKPOINT_MANIFESTS = 256
 
@@ -50,6 +58,8 @@ class Catalogue:
         self._writer = writer
         self._mutex = threading.RLock()
         self._known: dict[str, KnownManifest] = {}
+        # Written here, and not taken up by the index: the next refresh does that.
+        self._owed: set[str] = set()
         # Why each manifest that cannot be used cannot be.
         self.damaged: dict[str, str] = {}
         # Those that are encrypted, where no key is at hand: of other writers, or of an index that
@@ -59,15 +69,40 @@ class Catalogue:
     def refresh(self) -> None:
         """Take up what others have written since."""
         with self._mutex:
-            listed = {name for name in self._storage.names(MANIFESTS) if split_manifest_name(name)}
+            self._owed.clear()
             self._load()
-            gone = self._known.keys() - listed
-            if gone:
-                self._forget(gone, listed)
-            new = listed - self._known.keys() - self.damaged.keys() - self.locked
-            if new:
-                self._take_up(new)
-                self._load()
+            for left in reversed(range(_TRIES)):
+                if self._refresh(last=left == 0):
+                    return
+
+    def news(self) -> bool:
+        """The same, when there is anything new; whether there was."""
+        with self._mutex:
+            if self._listed() <= self._seen() | self._owed:
+                return False
+            self.refresh()
+            return True
+
+    def _listed(self) -> set[str]:
+        return {name for name in self._storage.names(MANIFESTS) if split_manifest_name(name)}
+
+    def _seen(self) -> set[str]:
+        return self._known.keys() | self.damaged.keys() | self.locked
+
+    def _refresh(self, *, last: bool) -> bool:
+        """False where what was listed is not all there is, and it has to be listed again."""
+        listed = self._listed()
+        self.damaged = {name: why for name, why in self.damaged.items() if name in listed}
+        new = listed - self._seen()
+        # First what is new: a checkpoint among it may repeat what has gone.
+        whole = not new or self._take_up(new, last=last)
+        self._load()
+        gone = self._known.keys() - listed
+        if gone:
+            self._forget(gone, listed)
+            # Where all was forgotten it is read again.
+            whole = whole and not listed - self._seen()
+        return whole or last
 
     def _load(self) -> None:
         self._known = {it.name: it for it in self._index.manifests()}
@@ -83,7 +118,7 @@ class Catalogue:
             self._index.drop_manifests(sorted(gone))
         else:
             # Of a vault that was rewritten the names are others, and nothing is missing.
-            gone = set(gone) - self._rewritten(listed - self._known.keys())
+            gone = set(gone) - self._rewritten(listed)
             if gone:
                 _log.warning("manifests of a vault have gone: %s", ", ".join(sorted(gone)))
             self._index.clear(gone)
@@ -99,23 +134,41 @@ class Catalogue:
                 continue
         return found
 
-    def _take_up(self, new: set[str]) -> None:
+    def _take_up(self, new: set[str], *, last: bool) -> bool:
+        """False where one of them has gone since it was listed, or one that is listed follows one
+        that is not: a listing that others write to meanwhile may show the later one alone."""
         readers: dict[str, ManifestReader] = {}
+        gone: set[str] = set()
         for name in sorted(new, reverse=True):
             # A checkpoint comes after what it covers, so that need not be opened. All others are
             # small; one reader holds no more than its header.
             if any(name in reader.header.repeated for reader in readers.values()):
                 continue
-            reader = self._reader(name)
+            try:
+                reader = self._reader(name)
+            except Gone as error:
+                gone.add(name)
+                if last:
+                    self.set_down(name, error)
+                continue
             if reader is not None:
                 readers[name] = reader
         covered: set[str] = set()
         replaced: set[str] = set()
+        followed: set[str] = set()
         for name in sorted(readers):
-            if self._read(readers[name]):
+            try:
+                whole = self._read(readers[name])
+            except Gone as error:
+                gone.add(name)
+                if last:
+                    self.set_down(name, error)
+                continue
+            if whole:
                 covered |= readers[name].header.repeated
                 replaced |= set(readers[name].header.replaces)
-        rest = new - readers.keys() - self.damaged.keys() - self.locked
+                followed |= set(readers[name].header.previous)
+        rest = new - readers.keys() - self.damaged.keys() - self.locked - gone
         for name in sorted(rest & covered):
             length = self._storage.size(manifest_path(name)) or 0
             # What a replaced checkpoint covers is of no interest any more.
@@ -123,7 +176,14 @@ class Catalogue:
             self._index.add_manifest(name, length, (), covers, read=False, head=False)
         if rest - covered:
             # Their checkpoint turned out to be damaged.
-            self._take_up(rest - covered)
+            return self._take_up(rest - covered, last=last) and not gone
+        return not gone and not self._unseen(followed, covered)
+
+    def _unseen(self, followed: set[str], covered: set[str]) -> set[str]:
+        left = followed - covered - self._known.keys() - self.damaged.keys()
+        if left:
+            left -= {it.name for it in self._index.manifests()}
+        return {name for name in left if self._storage.size(manifest_path(name)) is not None}
 
     def _reader(self, name: str) -> ManifestReader | None:
         try:
@@ -134,8 +194,10 @@ class Catalogue:
                     operation="read manifest",
                     subject=name,
                 )
+        except Gone:
+            raise
         except VaultCorruptError as error:
-            self._set_down(name, error)
+            self.set_down(name, error)
             return None
         except VaultKeyError as error:
             if not self.locked and not self._known:
@@ -145,7 +207,8 @@ class Catalogue:
             return None
         return reader
 
-    def _set_down(self, name: str, error: VaultCorruptError) -> None:
+    def set_down(self, name: str, error: VaultCorruptError) -> None:
+        """Use a manifest no more that turned out to be damaged."""
         _log.warning("a manifest cannot be used: %s: %s", name, error.cause)
         self.damaged[name] = error.cause
 
@@ -161,12 +224,32 @@ class Catalogue:
                     name, length, {*header.previous, *header.repeated}, covers, read=needed
                 )
                 if added and needed:
-                    self._index.add_contents(_content_lines(reader))
+                    self._add(_taken_lines(reader))
             keep(self._storage, manifest_path(name))
+        except Gone:
+            raise
         except VaultCorruptError as error:
-            self._set_down(name, error)
+            self.set_down(name, error)
             return False
         return True
+
+    def _add(self, taken: Iterable[Taken]) -> None:
+        """Take up lines in their order. What is condemned comes last, whatever the order: then it
+        is known where else a content lies."""
+        condemned: list[CondemnedEvent] = []
+
+        def contents() -> Iterator[PackLine | ObjectLine]:
+            for it in taken:
+                if isinstance(it, PrunedEvent):
+                    self._index.add_pruned(it.version_ids, it.at_ns)
+                elif isinstance(it, CondemnedEvent):
+                    condemned.append(it)
+                else:
+                    yield it
+
+        self._index.add_contents(contents())
+        for it in condemned:
+            self._index.add_condemned(it.packs, it.objects, it.at_ns)
 
     # -- what there is ---------------------------------------------------------------------
 
@@ -194,16 +277,16 @@ class Catalogue:
                     if it.name in names:
                         raise
                     # Some events come twice then, which whoever replays them can bear.
-                    self._set_down(it.name, error)
+                    self.set_down(it.name, error)
                     continue
                 left -= present | {it.name}
         for name in sorted(left):
             yield from self._events_of(name)
 
     def _events_of(self, name: str) -> Iterator[Event]:
-        for line in ManifestReader(self._storage, name).lines():
-            if line.is_event:
-                yield decode_event(line.raw)
+        lines = ManifestReader(self._storage, name).lines()
+        events = (decode_event(line.raw) for line in lines if line.is_event)
+        return self._index.unpruned(events)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -224,21 +307,20 @@ class Catalogue:
         parts = None if newest is None else split_manifest_name(newest)
         return 1 if parts is None else parts[0] + 1
 
-    def committed(
-        self, name: str, length: int, header: Header, contents: Sequence[PackLine | ObjectLine]
-    ) -> None:
+    def committed(self, name: str, length: int, header: Header, taken: Sequence[Taken]) -> None:
         """Take up a manifest that was just written here."""
         with self._mutex:
             try:
                 with self._index.transaction():
                     if self._index.add_manifest(name, length, header.previous, None, read=True):
-                        self._index.add_contents(contents)
+                        self._add(taken)
                 for previous in header.previous:
                     if previous in self._known:
                         self._known[previous] = self._known[previous]._replace(head=False)
                 self._known[name] = KnownManifest(name, length, None, head=True, read=True)
             except LifecycleError as error:
-                # The commit stands: the next refresh takes it up.
+                # The commit stands.
+                self._owed.add(name)
                 _log.warning("the index did not take up %s: %s", name, error)
 
     def checkpoint_due(self) -> bool:
@@ -256,8 +338,8 @@ class Catalogue:
                 and sum(it.length for it in since) >= size
             )
 
-    def write_checkpoint(self) -> str:
-        """Repeat all that the readable manifests say in one; its name."""
+    def write_checkpoint(self, choose: Choose | None = None) -> str:
+        """Repeat all that the readable manifests say in one, or of it what is chosen; its name."""
         with self._mutex:
             names = sorted(self._known)
             header = Header(
@@ -272,8 +354,9 @@ class Catalogue:
             )
             writer = ManifestWriter(self._storage, header)
             try:
-                for name in self._sources():
-                    for line in ManifestReader(self._storage, name).lines():
+                for name in self.sources():
+                    lines = ManifestReader(self._storage, name).lines()
+                    for line in choose(lines) if choose else lines:
                         writer.line(line.raw)
                 checkpoint = writer.publish()
             finally:
@@ -284,29 +367,92 @@ class Catalogue:
             self._load()
             return checkpoint
 
-    def _sources(self) -> list[str]:
+    def lost(self) -> dict[str, str]:
+        """The damaged manifests that no other repeats, with the reason; what a checkpoint repeats
+        of others that are there is not lost with it."""
+        with self._mutex:
+            repeated: set[str] = set()
+            for it in self._known.values():
+                if it.name not in self.damaged:
+                    repeated |= it.covers or frozenset()
+            for name in self.damaged.keys() & self._known.keys():
+                covers = self._known[name].covers
+                if covers and covers <= self._known.keys() - self.damaged.keys():
+                    repeated.add(name)
+            return {name: why for name, why in self.damaged.items() if name not in repeated}
+
+    def superseded(self) -> list[str]:
+        """The manifests that two checkpoints repeat, or one repeats and one has taken the place of:
+        without them each line still stands in two files, or in one that is newer than both. Those
+        that are checkpoints come last, so that what is missing is always accounted for."""
+        with self._mutex:
+            checkpoints = sorted(it.name for it in self._known.values() if it.covers)
+            if len(checkpoints) < 2:
+                return []
+            older, newer = checkpoints[-2:]
+            twice = (self._known[older].covers or frozenset()) & (
+                self._known[newer].covers or frozenset()
+            )
+            return sorted(
+                twice & self._known.keys(),
+                key=lambda name: (self._known[name].covers is not None, name),
+            )
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Take away manifests that checkpoints repeat, in this order."""
+        with self._mutex:
+            for name in names:
+                self._storage.remove(manifest_path(name))
+            self.refresh()
+
+    def known(self) -> dict[str, KnownManifest]:
+        """All readable manifests, by name."""
+        with self._mutex:
+            return dict(self._known)
+
+    def missing(self, followed: Iterable[str]) -> set[str]:
+        """Those of these manifests, which others have followed, that have gone without being
+        repeated; and those that were here once."""
+        with self._mutex:
+            repeated: set[str] = set()
+            for it in self._known.values():
+                repeated |= it.covers or frozenset()
+            there = self._known.keys() | self.damaged.keys()
+            return {*followed, *self._index.vanished()} - repeated - there
+
+    def sources(self) -> list[str]:
         """The fewest manifests that together say everything."""
         left = set(self._known)
         sources = []
         for name in sorted(self._known, reverse=True):
             it = self._known[name]
-            if name in left and it.covers and (it.covers & self._known.keys()) <= left:
+            whole = name in left and name not in self.damaged
+            if whole and it.covers and (it.covers & self._known.keys()) <= left:
                 sources.append(name)
                 left -= it.covers | {name}
         return sorted([*sources, *(name for name in left if self._known[name].covers is None)])
 
 
-def _content_lines(reader: ManifestReader) -> Iterator[PackLine | ObjectLine]:
+def _taken_lines(reader: ManifestReader) -> Iterator[Taken]:
     for line in reader.lines():
+        if line.is_about_pruning:
+            event = decode_event(line.raw)
+            if not isinstance(event, PrunedEvent | CondemnedEvent):
+                raise _wrong(reader, "it does not say what is kept no longer")
+            yield event
         if line.is_event:
             continue
         try:
             found = decode_content_line(line.raw)
         except ValueError as error:
-            raise VaultCorruptError(
-                f"has a line that cannot be right ({error})",
-                operation="read manifest",
-                subject=reader.name,
-            ) from error
+            raise _wrong(reader, str(error)) from error
         if found is not None:
             yield found
+
+
+def _wrong(reader: ManifestReader, cause: str) -> VaultCorruptError:
+    return VaultCorruptError(
+        f"has a line that cannot be right ({cause})",
+        operation="read manifest",
+        subject=reader.name,
+    )

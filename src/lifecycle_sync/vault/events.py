@@ -9,6 +9,7 @@ writer may say more.
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -18,11 +19,13 @@ from msgspec import UNSET, Struct, UnsetType
 from lifecycle_sync.model.content import ContentKey, Metadata, key_from_text
 from lifecycle_sync.model.event import (
     AssignmentEvent,
+    CondemnedEvent,
     ConfirmationEvent,
     DirectoryEvent,
     Event,
     HoldEvent,
     PolicyEvent,
+    PrunedEvent,
     RepositoryEvent,
     StateEvent,
     UnknownEvent,
@@ -34,7 +37,7 @@ from lifecycle_sync.model.repository import RepositoryKind
 
 _KIND_NAMES = {kind: kind.name.lower() for kind in Kind}
 _KINDS = {name: kind for kind, name in _KIND_NAMES.items()}
-_ID_BYTES = 16
+_ID_BYTES, _NAME_BYTES = 16, 32
 
 
 # The shapes of the lines. A path is text that is always valid UTF-8, odd bytes as \xNN; where that
@@ -146,6 +149,21 @@ class _ConfirmationLine(_Line, tag="confirmation", kw_only=True):
     at: int
 
 
+# Many ids and names stand in one text, as the digests of a pack do.
+
+
+class _PrunedLine(_Line, tag="pruned", kw_only=True):
+    versions: str
+    reason: str = ""
+    at: int
+
+
+class _CondemnedLine(_Line, tag="condemned", kw_only=True):
+    packs: str = ""
+    objects: str = ""
+    at: int
+
+
 _AnyLine = (
     _VersionLine
     | _StateLine
@@ -155,6 +173,8 @@ _AnyLine = (
     | _AssignmentLine
     | _HoldLine
     | _ConfirmationLine
+    | _PrunedLine
+    | _CondemnedLine
 )
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_AnyLine).decode
@@ -333,9 +353,28 @@ def _encode_other(event: Event) -> bytes:
                 evidence=event.evidence,
                 at=event.at_ns,
             )
+        case PrunedEvent():
+            line = _PrunedLine(
+                versions=b"".join(event.version_ids).hex(), reason=event.reason, at=event.at_ns
+            )
+        case CondemnedEvent():
+            line = _CondemnedLine(
+                packs=b"".join(event.packs).hex(),
+                objects=b"".join(event.objects).hex(),
+                at=event.at_ns,
+            )
         case _:
             raise TypeError(f"no event: {event!r}")
     return _encode(line)
+
+
+def told_at(event: VersionEvent | VersionLine, at_ns: int) -> VersionEvent | VersionLine:
+    """The same version, told at another time (nanoseconds since 1970 UTC)."""
+    if isinstance(event, VersionEvent):
+        return replace(event, at_ns=at_ns)
+    line = _decode(event.raw)
+    line.at = at_ns
+    return event._replace(at_ns=at_ns, raw=_encode(line))
 
 
 def decode_event(raw: bytes) -> Event:
@@ -435,6 +474,12 @@ def _event_of(line: Any) -> Event:
                 ends_ns=line.ends,
                 released_ns=line.released,
             )
+        case _PrunedLine():
+            return PrunedEvent(_cut(line.versions, _ID_BYTES), line.at, line.reason)
+        case _CondemnedLine():
+            return CondemnedEvent(
+                _cut(line.packs, _NAME_BYTES), _cut(line.objects, _NAME_BYTES), line.at
+            )
         case _:
             return ConfirmationEvent(
                 repository_id=_id(line.repository),
@@ -442,6 +487,13 @@ def _event_of(line: Any) -> Event:
                 evidence=line.evidence,
                 at_ns=line.at,
             )
+
+
+def _cut(text: str, size: int) -> tuple[bytes, ...]:
+    data = bytes.fromhex(text)
+    if len(data) % size or 2 * len(data) != len(text):
+        raise ValueError("a name that is too short")
+    return tuple(data[at : at + size] for at in range(0, len(data), size))
 
 
 def _metadata_line(metadata: Metadata) -> _MetadataLine:

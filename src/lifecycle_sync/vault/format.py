@@ -7,6 +7,7 @@ nothing that was read from a manifest becomes a path unless it is exactly a SHA-
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import struct
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from lifecycle_sync.model.content import DIGEST_SIZES, ContentKey
 # What this program knows; an encrypted vault needs it, any other is written as the first format.
 FORMAT_NUMBER = 2
 _FIRST = 1
+# A writer has to know what is condemned where the vault was pruned. One that knows 2 does.
+PRUNING_WRITER = 2
 FORMAT_NAME = "FORMAT"
 RESTORE_NAME = "RESTORE.md"
 SUMS_NAME = "SHA256SUMS"
@@ -202,7 +205,8 @@ _MEMBER = struct.Struct("<IIBB32s")
 _PART = struct.Struct("<IIBIQ32s")
 # the same, then size of the whole content, algorithm, digest
 _LAST_PART = struct.Struct("<IIBIQ32sQB32s")
-_MEMBER_TYPE, _PART_TYPE, _LAST_PART_TYPE = 1, 2, 3
+_MEMBER_TYPE, _PART_TYPE, _LAST_PART_TYPE, _SALT_TYPE = 1, 2, 3, 4
+_SALT_SIZE = 16
 MEMBER_TAIL_SIZE = _MEMBER.size
 TAIL_SIZE_MAX = _LAST_PART.size
 
@@ -222,6 +226,12 @@ def member_tail(key: ContentKey) -> bytes:
     """What follows the frame of a member of a pack."""
     code = _ALGORITHM_CODES[key.algorithm]
     return _MEMBER.pack(SKIPPABLE_MAGIC, _MEMBER.size - 8, _MEMBER_TYPE, code, key.digest)
+
+
+def salt_frame() -> bytes:
+    """A frame of random bytes, for the same content to have another name than it had before."""
+    head = _HEAD.pack(SKIPPABLE_MAGIC, 1 + _SALT_SIZE, _SALT_TYPE)
+    return head + os.urandom(_SALT_SIZE)
 
 
 def part_tail(part: Part) -> bytes:

@@ -6,7 +6,6 @@ A SQLite file beside the vault's user, never in the vault.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,10 +14,14 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.format import algorithm_name, code_byte
 from lifecycle_sync.vault.index_checks import IndexChecks
 from lifecycle_sync.vault.index_file import Connection
+from lifecycle_sync.vault.index_pruned import IndexPruned
 from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.pack import Member
 
 _CHUNK = 500
+# The tables of what manifests tell.
+_TOLD = [*("manifest", "pack", "object", "part", "content", "other_place")]
+_TOLD += [*("condemned", "pruned", "version", "directory")]
 
 
 class PackPlace(NamedTuple):
@@ -72,7 +75,7 @@ def key_of_blob(blob: bytes) -> ContentKey:
     return ContentKey(algorithm_name(blob[-1]), blob[:-1])
 
 
-class Index(IndexChecks):
+class Index(IndexChecks, IndexPruned):
     """One open index. Thread-safe."""
 
     # -- manifests -------------------------------------------------------------------------
@@ -133,7 +136,7 @@ class Index(IndexChecks):
     def clear(self, vanished: Iterable[str] = ()) -> None:
         """Forget everything but the names of manifests that were there once."""
         with self._use(write=True) as connection:
-            for table in ("manifest", "pack", "object", "content", "version", "directory"):
+            for table in _TOLD:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
             connection.executemany(
                 "INSERT OR IGNORE INTO vanished VALUES (?)", ((name,) for name in vanished)
@@ -160,33 +163,38 @@ class Index(IndexChecks):
 
     def _add_pack(self, connection: Connection, line: PackLine) -> None:
         connection.execute(
-            "INSERT INTO pack (sha256, length) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO pack (sha256, length, condemned) VALUES (?1, ?2, EXISTS"
+            " (SELECT 1 FROM condemned WHERE sha256 = ?1)) ON CONFLICT DO NOTHING",
             (line.sha256, line.length),
         )
         place = connection.execute("SELECT id FROM pack WHERE sha256 = ?", (line.sha256,)).get
         code = code_byte(line.algorithm)
-        connection.executemany(
-            "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)",
-            zip(
-                [digest + code for digest in line.digests],
-                repeat(place),
-                line.offsets,
-                line.stored,
-                line.sizes,
-                strict=False,
-            ),
-        )
+        members = zip(line.digests, line.offsets, line.stored, line.sizes, strict=True)
+        rows = [(digest + code, place, *rest) for digest, *rest in members]
+        self._place_contents(connection, place, rows)
 
     def _add_object(self, connection: Connection, line: ObjectLine) -> None:
         parts = [(part.sha256.hex(), part.stored, part.size) for part in line.parts]
-        connection.execute(
-            "INSERT INTO object (parts) VALUES (?)", (msgspec.json.encode(parts).decode(),)
-        )
-        number = connection.last_insert_rowid()
-        connection.execute(
-            "INSERT OR REPLACE INTO content VALUES (?, ?, 0, 0, ?)",
-            (key_blob(line.key), -number, line.size),
-        )
+        text = msgspec.json.encode(parts).decode()
+        # The last part names the content, so an object that was told before has the same one.
+        number = connection.execute(
+            "SELECT id FROM part JOIN object ON id = object WHERE sha256 = ? AND parts = ?",
+            (line.parts[-1].sha256, text),
+        ).get
+        if number is None:
+            names = [(part.sha256,) for part in line.parts]
+            condemned = any(
+                connection.execute("SELECT 1 FROM condemned WHERE sha256 = ?", name).get
+                for name in names
+            )
+            connection.execute(
+                "INSERT INTO object (parts, condemned) VALUES (?, ?)", (text, condemned)
+            )
+            number = connection.last_insert_rowid()
+            connection.executemany(
+                "INSERT OR IGNORE INTO part VALUES (?, ?)", ((*name, number) for name in names)
+            )
+        self._place_contents(connection, -number, [(key_blob(line.key), -number, 0, 0, line.size)])
 
     def places(self, blobs: Sequence[bytes]) -> dict[bytes, int]:
         """Of those keys (as `key_blob` has them) that are known: in which pack (or object, as a
@@ -254,11 +262,16 @@ class Index(IndexChecks):
         self.forget_claims()
 
     def packs(self) -> Iterator[tuple[int, bytes, int]]:
-        """Number, SHA-256 and length of every pack that is referred to."""
-        yield from self._paged("SELECT id, sha256, length FROM pack WHERE id > ? ORDER BY id")
+        """Number, SHA-256 and length of every pack that is referred to, and not condemned."""
+        yield from self._paged(
+            "SELECT id, sha256, length FROM pack WHERE id > ? AND NOT condemned ORDER BY id"
+        )
 
     def objects(self) -> Iterator[tuple[int, tuple[ObjectPart, ...]]]:
-        for number, parts in self._paged("SELECT id, parts FROM object WHERE id > ? ORDER BY id"):
+        """Number and parts of every object that is referred to, and not condemned."""
+        for number, parts in self._paged(
+            "SELECT id, parts FROM object WHERE id > ? AND NOT condemned ORDER BY id"
+        ):
             yield number, _decode_parts(parts)
 
     def members(self, place: int) -> list[Member]:
@@ -316,7 +329,7 @@ class Index(IndexChecks):
         self, name: str, versions: Iterable[VersionRow], directories: Iterable[tuple[int, int]]
     ) -> None:
         """Take up where the versions and directories of a manifest stand. A version that another
-        manifest tells as well stays as it is."""
+        manifest tells as well stays as it is, unless it was pruned: then it is told anew."""
         with self._use(write=True) as connection:
             row = connection.execute(
                 "SELECT id FROM manifest WHERE name = ? AND NOT versions", (name,)
@@ -325,7 +338,9 @@ class Index(IndexChecks):
                 return
             number = row[0]
             connection.executemany(
-                "INSERT OR IGNORE INTO version VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " manifest = excluded.manifest, frame = excluded.frame, offset = excluded.offset"
+                " WHERE version_id IN (SELECT version_id FROM pruned)",
                 ((*row[:3], number, *row[3:]) for row in versions),
             )
             connection.executemany(

@@ -22,7 +22,7 @@ from lifecycle_sync.fileops import FileOps
 Connection = Any
 
 _log = logging.getLogger("lifecycle_sync.vault")
-_FORM = 2
+_FORM = 3
 _SCHEMA = """
 CREATE TABLE store (id BLOB NOT NULL);
 CREATE TABLE manifest (
@@ -39,8 +39,12 @@ CREATE TABLE manifest (
     versions INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE vanished (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE pack (id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, length INTEGER NOT NULL);
-CREATE TABLE object (id INTEGER PRIMARY KEY, parts TEXT NOT NULL);
+CREATE TABLE pack (id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
+    condemned INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE object (id INTEGER PRIMARY KEY, parts TEXT NOT NULL,
+    condemned INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE part (sha256 BLOB NOT NULL, object INTEGER NOT NULL, PRIMARY KEY (sha256, object))
+    WITHOUT ROWID;
 -- `key` is the digest and one byte for the algorithm; `place` a pack, or minus an object.
 CREATE TABLE content (
     key BLOB PRIMARY KEY,
@@ -49,6 +53,22 @@ CREATE TABLE content (
     stored INTEGER NOT NULL,
     size INTEGER NOT NULL
 ) WITHOUT ROWID;
+-- Places beside the one that counts.
+CREATE TABLE other_place (
+    key BLOB NOT NULL,
+    place INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (key, place)
+) WITHOUT ROWID;
+-- Names that never count again, and versions that are kept no longer: see index_pruned.py.
+CREATE TABLE condemned (
+    sha256 BLOB PRIMARY KEY, is_pack INTEGER NOT NULL, at_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE pruned (version_id BLOB PRIMARY KEY, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+-- Files that no manifest tells of, and when somebody first saw that.
+CREATE TABLE stray (name TEXT PRIMARY KEY, seen_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (
     version_id BLOB NOT NULL UNIQUE,
     file_id BLOB NOT NULL,
@@ -174,6 +194,10 @@ class IndexFile:
     def transaction(self) -> contextlib.AbstractContextManager[Any]:
         """What is written inside is taken up together, or not at all."""
         return self._use(write=True)
+
+    def raw(self) -> contextlib.AbstractContextManager[Any]:
+        """The connection, for tables of one's own beside the index."""
+        return self._use()
 
     def close(self) -> None:
         with self._mutex:

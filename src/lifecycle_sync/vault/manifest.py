@@ -42,6 +42,7 @@ _FRAME_SIZE = 1 << 20
 # A frame ends with the line that makes it this long, and lines are bounded.
 _FRAME_SIZE_MAX = 64 << 20
 _EVENT = b'{"event":'
+_ABOUT_PRUNING = (b'{"event":"pruned"', b'{"event":"condemned"')
 # So many members stand in one line.
 MEMBERS_PER_LINE = 250
 
@@ -131,6 +132,10 @@ class ObjectLine(NamedTuple):
     parts: tuple[ObjectPart, ...]
 
 
+class Gone(VaultCorruptError):
+    """A manifest that was listed and is not there (any more)."""
+
+
 class Line(NamedTuple):
     """A line and where it stands: its frame's place in the file, its own in the frame."""
 
@@ -141,6 +146,11 @@ class Line(NamedTuple):
     @property
     def is_event(self) -> bool:
         return self.raw.startswith(_EVENT)
+
+    @property
+    def is_about_pruning(self) -> bool:
+        """Whether it says what is kept no longer."""
+        return self.raw.startswith(_ABOUT_PRUNING)
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -275,7 +285,7 @@ class ManifestReader:
             for piece in self._storage.pieces(manifest_path(self.name)):
                 digest.update(piece)
         except StorageMissingError as error:
-            raise _corrupt(self.name, "is missing") from error
+            raise _gone(self.name) from error
         if digest.digest() != sha256:
             raise _corrupt(self.name, "is damaged: its bytes are not those its name says")
 
@@ -315,8 +325,10 @@ class ManifestReader:
                     end = text.index(b"\n", offset)
                     yield Line(frame, offset, text[offset:end])
                     offset = end + 1
-        except (FrameError, StorageMissingError) as error:
+        except FrameError as error:
             raise _corrupt(self.name, f"is damaged: {error}") from error
+        except StorageMissingError as error:
+            raise _gone(self.name) from error
 
 
 def read_frame(storage: Storage, name: str, frame: int) -> bytes:
@@ -325,8 +337,10 @@ def read_frame(storage: Storage, name: str, frame: int) -> bytes:
         pieces = opened(storage).pieces(manifest_path(name), frame)
         for _, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
             return text
-    except (FrameError, StorageMissingError) as error:
+    except FrameError as error:
         raise _corrupt(name, f"is damaged: {error}") from error
+    except StorageMissingError as error:
+        raise _gone(name) from error
     raise _corrupt(name, "ends too early")
 
 
@@ -396,6 +410,15 @@ def _object_line(line: _ObjectLine) -> ObjectLine:
     digests = map(sha256_from_hex, line.object)
     parts = tuple(map(ObjectPart, digests, line.stored, line.sizes))
     return ObjectLine(key_from_text(line.content), line.size, parts)
+
+
+def _gone(name: str) -> Gone:
+    return Gone(
+        "is missing",
+        operation="read manifest",
+        subject=name,
+        remedy="what the others say is used; `verify` lists all damage",
+    )
 
 
 def _corrupt(name: str, cause: str) -> VaultCorruptError:

@@ -55,6 +55,7 @@ class Workers:
 
 class ObjectUpload:
     """One large content, written in order by one thread; made by `VaultWriter.open_object`.
+    `salt` is a frame that readers pass over.
 
     Errors of the threads behind it are raised by the next call.
     """
@@ -65,10 +66,11 @@ class ObjectUpload:
         workers: Workers,
         algorithm: str,
         done: Callable[[ObjectLine], None],
+        salt: bytes = b"",
     ) -> None:
         self._algorithm = algorithm
         self._hasher = new_hasher(algorithm)
-        self._line = _AssemblyLine(storage, workers)
+        self._line = _AssemblyLine(storage, workers, salt)
         self._buffer = bytearray()
         self._blocks: deque[Future[None]] = deque()
         self._part_left = PART_SIZE_MAX
@@ -138,8 +140,9 @@ class ObjectUpload:
 class _AssemblyLine:
     """What happens behind an upload: in the packer's thread, but for `wait`, `stop`, `abort`."""
 
-    def __init__(self, storage: Storage, workers: Workers) -> None:
+    def __init__(self, storage: Storage, workers: Workers, salt: bytes) -> None:
         self._storage = storage
+        self._salt = salt
         self._workers = workers
         self._upload: NamedUpload | None = None
         self._stream: FrameStream | None = None
@@ -171,7 +174,7 @@ class _AssemblyLine:
                 self._begin(memoryview(b""))
             assert self._stream is not None and self._upload is not None
             part = Part(len(self.parts), self._offset, self._previous, key, size)
-            self._write(self._stream.end() + part_tail(part))
+            self._write(self._stream.end() + self._salt + part_tail(part))
             sha256, stored = self._upload.end()
             self.wait(_PUBLISHING_MAX - 1)
             upload, self._upload = self._upload, None

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lifecycle_sync.errors import (
     LifecycleError,
@@ -31,6 +32,7 @@ from lifecycle_sync.vault.format import (
     MANIFESTS,
     OBJECTS,
     PACKS,
+    PRUNING_WRITER,
     QUARANTINE,
     RECIPIENTS_NAME,
     RESTORE_NAME,
@@ -220,11 +222,17 @@ def create(
 
 
 def complete(storage: Storage) -> None:
-    """Write SHA256SUMS where whoever made the vault did not come so far."""
+    """Write SHA256SUMS where whoever made the vault, or changed FORMAT, did not come so far."""
+    names = (FORMAT_NAME, RESTORE_NAME)
     if storage.size(SUMS_NAME) is None:
-        names = (FORMAT_NAME, RESTORE_NAME)
         sums = sums_text({name: storage.read(name) for name in names if storage.size(name)})
         _put(storage, SUMS_NAME, sums)
+    elif storage.size(FORMAT_NAME) is not None:
+        data = {name: storage.read(name) for name in names if storage.size(name) is not None}
+        before = _before_pruning(data[FORMAT_NAME])
+        # Only what was cut off between the two: anything else is damage, and stays to be found.
+        if before and storage.read(SUMS_NAME) == sums_text(data | {FORMAT_NAME: before}):
+            _put(storage, SUMS_NAME, sums_text(data), replace=True)
 
 
 def seal_storage(
@@ -284,11 +292,34 @@ def seal_storage(
     return SealedStorage(storage, recipients, identities, kept)
 
 
-def _put(storage: Storage, name: str, data: bytes) -> None:
+def refuse_older_writers(storage: Storage, path: str, kind: VaultKind) -> None:
+    """Have FORMAT say that whoever writes here must know what is condemned. Durable when it
+    returns; where it says so already nothing is done."""
+    found = read_format(storage, path, kind, None, write=True)
+    assert found is not None
+    if found.min_writer >= PRUNING_WRITER:
+        return
+    data = encode_format(replace(found, min_writer=PRUNING_WRITER))
+    _put(storage, FORMAT_NAME, data, replace=True)
+    complete(storage)
+
+
+def _before_pruning(data: bytes) -> bytes | None:
+    """What FORMAT was before `refuse_older_writers`; None where it is not what that made of it."""
+    try:
+        found = decode_format(data)
+    except (ValueError, NewerFormatError):
+        return None
+    if found.min_writer != PRUNING_WRITER or encode_format(found) != data:
+        return None
+    return encode_format(replace(found, min_writer=found.min_reader))
+
+
+def _put(storage: Storage, name: str, data: bytes, *, replace: bool = False) -> None:
     upload = storage.upload("")
     try:
         upload.write(data)
-        upload.publish(name, hashlib.sha256(data).digest(), replace=False)
+        upload.publish(name, hashlib.sha256(data).digest(), replace=replace)
     finally:
         upload.discard()
 

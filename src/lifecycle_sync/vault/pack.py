@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from lifecycle_sync.model.content import ContentKey
-from lifecycle_sync.vault.format import member_tail, read_member_tail
+from lifecycle_sync.vault.format import MEMBER_TAIL_SIZE, member_tail, read_member_tail
 
 PACK_SIZE_MAX = 16 << 20
 # ZIP counts members in 16 bits.
@@ -28,6 +28,8 @@ _CENTRAL = struct.Struct("<4sHHHHHHLLLHHHHHLL")
 _END = struct.Struct("<4sHHHHLLH")
 LOCAL_SIZE = _LOCAL.size + _NAME_SIZE
 _CENTRAL_SIZE = _CENTRAL.size + _NAME_SIZE
+# What a pack has of each member beside its bytes.
+MEMBER_OVERHEAD = LOCAL_SIZE + _CENTRAL_SIZE
 _VERSION, _DATE = 10, 0x21
 
 
@@ -77,6 +79,11 @@ def packed(key: ContentKey, size: int, frame: bytes) -> Packed:
     return Packed(key.digest, size, length, check, data)
 
 
+def repacked(key: ContentKey, size: int, stored: bytes) -> Packed:
+    """A member as it lies in one pack (its frame and tail), as it goes into another."""
+    return packed(key, size, stored[:-MEMBER_TAIL_SIZE])
+
+
 def _member_name(digest: bytes) -> bytes:
     return digest.hex()[:_NAME_DIGITS].encode() + b".zst"
 
@@ -112,10 +119,16 @@ class PackBuilder:
         self._names.add(it.digest[: _NAME_DIGITS // 2])
         self.size += len(it.data) + _CENTRAL_SIZE
 
-    def seal(self, encrypt: Callable[[bytes], bytes]) -> tuple[PackContents, bytes]:
+    def seal(
+        self, encrypt: Callable[[bytes], bytes], salt: bytes = b""
+    ) -> tuple[PackContents, bytes]:
         """What is in it, and its bytes as they are stored, which is what `encrypt` makes of them.
-        The builder is used up."""
+        The builder is used up. `salt` is a frame that readers pass over."""
         members, self._members = self._members, []
+        if salt:
+            key, first = ContentKey(self.algorithm, members[0].digest), members[0]
+            frame = first.data[LOCAL_SIZE:-MEMBER_TAIL_SIZE] + salt
+            members[0] = packed(key, first.size, frame)
         parts = [it.data for it in members]
         at = 0
         for digest, _size, stored, check, data in members:

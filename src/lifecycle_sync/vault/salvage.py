@@ -147,7 +147,7 @@ def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | N
 def _lost_packs(vault: Vault) -> Iterator[PackContents]:
     known = {sha256 for _, sha256, _ in vault.index.packs()}
     for name, sha256 in stored_files(vault.storage, PACKS):
-        if sha256 is None or sha256 in known:
+        if sha256 is None or sha256 in known or vault.index.are_condemned([sha256]):
             continue
         try:
             data = vault.storage.read(name)
@@ -170,7 +170,7 @@ def _lost_packs(vault: Vault) -> Iterator[PackContents]:
 def _lost_objects(vault: Vault) -> Iterator[ObjectLine]:
     storage = vault.storage
     for _, sha256 in stored_files(storage, OBJECTS):
-        if sha256 is None:
+        if sha256 is None or vault.index.are_condemned([sha256]):
             continue
         tail = _tail_of(storage, sha256)
         if tail is None or tail.key is None or vault.has(key_blob(tail.key)):

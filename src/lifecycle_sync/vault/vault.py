@@ -25,7 +25,7 @@ from lifecycle_sync.model.event import DirectoryEvent, Event, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Recipients
-from lifecycle_sync.vault.catalogue import Catalogue
+from lifecycle_sync.vault.catalogue import Catalogue, Taken
 from lifecycle_sync.vault.format import (
     UPLOAD_FOLDERS,
     VaultFormat,
@@ -41,7 +41,7 @@ from lifecycle_sync.vault.frames import (
     unpack_stream,
 )
 from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
-from lifecycle_sync.vault.manifest import Header, ObjectLine, PackLine
+from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
 from lifecycle_sync.vault.sealing import SealedStorage, opened
 from lifecycle_sync.vault.versions import Versions
@@ -71,6 +71,8 @@ class Vault:
         self.store_id = it.store_id
         self.format = it
         self.read_only = False
+        # What manifests say of who wrote them.
+        self.writer_name = writer
         self.storage = storage
         self.index = index
         self._clock = clock
@@ -175,6 +177,15 @@ class Vault:
         with self._mutex:
             self._whole.clear()
 
+    def news(self) -> bool:
+        """`refresh`, where there is anything new; whether there was."""
+        if not self.catalogue.news():
+            return False
+        self._absent = set()
+        with self._mutex:
+            self._whole.clear()
+        return True
+
     def manifests(self) -> list[str]:
         """The names of the readable manifests, in order (sequence, then id).
 
@@ -196,15 +207,15 @@ class Vault:
 
     def versions_of(self, file_id: bytes) -> Iterator[VersionEvent]:
         """The versions of a file, newest first."""
-        return self._versions.of_file(file_id)
+        return self.index.unpruned(self._versions.of_file(file_id))
 
     def versions_at(self, repository_id: bytes, path: bytes) -> Iterator[VersionEvent]:
         """The versions of all files that ever had a path, the highest number first."""
-        return self._versions.at_path(repository_id, path)
+        return self.index.unpruned(self._versions.at_path(repository_id, path))
 
     def all_versions(self, repository_id: bytes, under: bytes = b"") -> Iterator[VersionEvent]:
         """All versions of the files at or below a path of a repository, in order of commit."""
-        return self._versions.all(repository_id, under)
+        return self.index.unpruned(self._versions.all(repository_id, under))
 
     def directories(self, repository_id: bytes, under: bytes = b"") -> Iterator[DirectoryEvent]:
         """What is known of the directories at or below a path, in order of commit."""
@@ -213,7 +224,8 @@ class Vault:
     # -- contents --------------------------------------------------------------------------
 
     def contains(self, keys: Sequence[ContentKey]) -> set[ContentKey]:
-        """Those of the keys whose content a manifest promises and whose files are all there."""
+        """Those of the keys whose content a manifest promises and whose files are all there, and
+        not condemned."""
         blobs = [key_blob(key) for key in keys]
         places = self.index.places(blobs)
         self._absent = set(blobs) - places.keys()
@@ -233,29 +245,64 @@ class Vault:
     def _is_whole(self, place: int) -> bool:
         whole = self._whole.get(place)
         if whole is None:
-            name_of: Callable[[bytes], str] = pack_name if place > 0 else object_name
-            files = self.index.files_of(place)
-            whole = bool(files) and all(
-                self.storage.size(name_of(sha256)) == length for sha256, length in files
-            )
+            whole = not self.index.is_condemned(place) and self.is_there(place)
             with self._mutex:
                 self._whole[place] = whole
         return whole
 
+    @property
+    def has_condemned(self) -> bool:
+        """Whether packs or objects were ever condemned in this vault."""
+        return self.index.has_condemned()
+
+    def is_there(self, place: int) -> bool:
+        """Whether all files of a place (a pack, or minus an object) have the sizes they should."""
+        name_of: Callable[[bytes], str] = pack_name if place > 0 else object_name
+        files = self.index.files_of(place)
+        return bool(files) and all(
+            self.storage.size(name_of(sha256)) == length for sha256, length in files
+        )
+
+    def endangered(self, blobs: Sequence[bytes]) -> list[bytes]:
+        """Those of the keys (as `key_blob` has them) that lie in what is condemned, or nowhere."""
+        places = self.index.places(blobs)
+        condemned = {place: self.index.is_condemned(place) for place in set(places.values())}
+        return [blob for blob in blobs if condemned.get(places.get(blob, 0), True)]
+
     def read(self, key: ContentKey) -> Iterator[bytes]:
         """The content in pieces. The last one comes before the whole is known to be right: after
-        it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start."""
+        it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start.
+
+        Where its files have gone meanwhile it is looked for once more, in another place."""
         place = self._place(key)
         if isinstance(place, PackPlace):
-            return iter([self._member(key, place)])
-        return self._object(key, place)
+            return iter([self._small(key, place)])
+        return self.object_content(key, place)
 
     def read_small(self, key: ContentKey) -> bytes:
         """The whole content, checked. Raises `NotFoundError`, `VaultCorruptError`."""
-        place = self._place(key)
-        if isinstance(place, PackPlace):
+        return b"".join(self.read(key))
+
+    def _small(self, key: ContentKey, place: PackPlace) -> bytes:
+        try:
             return self._member(key, place)
-        return b"".join(self._object(key, place))
+        except VaultCorruptError as error:
+            moved = self._moved(key, place, error)
+            if moved is None:
+                raise
+        return (
+            self._member(key, moved)
+            if isinstance(moved, PackPlace)
+            else b"".join(self.object_content(key, moved))
+        )
+
+    def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
+        """Where a content lies now whose file was not there."""
+        if not isinstance(error.__cause__, StorageMissingError):
+            return None
+        self.refresh()
+        found = self.index.place(key)
+        return None if found == place else found
 
     def _place(self, key: ContentKey) -> Place:
         place = self.index.place(key)
@@ -281,8 +328,29 @@ class Vault:
             raise self._corrupt(key, f"other bytes than its name says, in {name}")
         return content
 
-    def _object(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
+    def object_content(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
+        """What an object holds, as `read` gives it."""
         hasher = new_hasher(key.algorithm)
+        done = 0
+        try:
+            for piece in self._parts(key, place):
+                hasher.update(piece)
+                yield piece
+                done += len(piece)
+        except VaultCorruptError as error:
+            moved = self._moved(key, place, error)
+            if not isinstance(moved, ObjectPlace):
+                raise
+            for piece in self._parts(key, moved):
+                # What was given already is the same content.
+                fresh, done = piece[done:], max(done - len(piece), 0)
+                if fresh:
+                    hasher.update(fresh)
+                    yield fresh
+        if hasher.digest() != key.digest:
+            raise self._corrupt(key, "other bytes than its name says")
+
+    def _parts(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
         for part in place.parts:
             name = object_name(part.sha256)
             left = part.size
@@ -291,7 +359,6 @@ class Vault:
                     left -= len(piece)
                     if left < 0:
                         break
-                    hasher.update(piece)
                     yield piece
             except StorageMissingError as error:
                 raise self._corrupt(key, f"the part {name} is missing") from error
@@ -299,8 +366,6 @@ class Vault:
                 raise self._corrupt(key, f"damaged in {name}: {error}") from error
             if left:
                 raise self._corrupt(key, f"another length than it should have, in {name}")
-        if hasher.digest() != key.digest:
-            raise self._corrupt(key, "other bytes than its name says")
 
     def _corrupt(self, key: ContentKey, cause: str) -> VaultCorruptError:
         return VaultCorruptError(
@@ -362,11 +427,10 @@ class Vault:
     def next_header(self) -> Header:
         return self.catalogue.next_header()
 
-    def committed(
-        self, name: str, length: int, header: Header, contents: Sequence[PackLine | ObjectLine]
-    ) -> None:
-        """A writer's commit stands: take it up, and write a checkpoint when one is due."""
-        self.catalogue.committed(name, length, header, contents)
+    def committed(self, name: str, length: int, header: Header, taken: Sequence[Taken]) -> None:
+        """A writer's commit stands: take up what it tells of contents and of what is kept no
+        longer, and write a checkpoint when one is due."""
+        self.catalogue.committed(name, length, header, taken)
         self._absent = set()
         with self._mutex:
             # What was missing may have been written anew.

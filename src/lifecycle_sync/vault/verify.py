@@ -23,7 +23,7 @@ from lifecycle_sync.errors import (
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import UnknownEvent, VersionEvent
 from lifecycle_sync.vault import format as vault_format
-from lifecycle_sync.vault.events import look_at
+from lifecycle_sync.vault.events import decode_event, look_at
 from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import (
@@ -229,7 +229,7 @@ class _Verification:
 
     def _check_lines(self, reader: ManifestReader) -> int | None:
         """How many versions it tells of; None where there is more to be said of it."""
-        wanted: list[ContentKey] = []
+        wanted: list[tuple[ContentKey, bytes]] = []
         versions = unknown = 0
         for line in reader.lines():
             if not line.is_event:
@@ -244,7 +244,7 @@ class _Verification:
             elif what is VersionEvent:
                 versions += not reader.header.checkpoint
                 if content is not None:
-                    wanted.append(content)
+                    wanted.append((content, line.raw))
             if len(wanted) >= _BATCH:
                 self._check_known(reader.name, wanted)
                 wanted = []
@@ -253,10 +253,14 @@ class _Verification:
         self._report.unknown += unknown
         return None if unknown else versions
 
-    def _check_known(self, name: str, keys: list[ContentKey]) -> None:
-        blobs = [key_blob(key) for key in keys]
-        known = self._vault.index.places(blobs)
-        unknown = tuple(key for key, blob in zip(keys, blobs, strict=True) if blob not in known)
+    def _check_known(self, name: str, wanted: list[tuple[ContentKey, bytes]]) -> None:
+        blobs = [key_blob(key) for key, _ in wanted]
+        index = self._vault.index
+        known = index.places(blobs)
+        # Whatever lacks its content may be pruned, and then it lacks nothing.
+        lacking = [raw for (_, raw), blob in zip(wanted, blobs, strict=True) if blob not in known]
+        left = index.unpruned(decode_event(raw) for raw in lacking)
+        unknown = tuple(it.content for it in left if isinstance(it, VersionEvent) and it.content)
         if unknown:
             detail = f"speaks of {len(unknown)} contents that no manifest places"
             self._found(Problem.CONTRADICTORY, f"{MANIFESTS}/{name}", detail, unknown)

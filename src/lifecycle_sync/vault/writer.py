@@ -2,24 +2,38 @@
 
 Nothing is promised before `commit` returns. A manifest is made durable only after everything it
 speaks of is; what is left of a session that ends before is bytes that nobody refers to.
+
+No lock keeps a prune away that condemns packs and objects meanwhile. What is condemned counts as not
+stored, so a session that knows of it stores anew. That leaves the one that learns of it late:
+
+- a writer publishes its manifest, then lists the manifests again;
+- a prune publishes what it condemns, then lists the manifests again, then deletes.
+
+Of two who each publish first and look after that, one sees the other, whatever the timing. If the
+prune sees the manifest, it copies out what that needs before it deletes anything. If the writer sees
+the condemnation, it writes what it relies on again, in a further manifest, before its commit
+returns; and where the bytes have gone by then, it takes its versions back and the commit fails.
+Either may stop for a week between any two steps. A name that was condemned is never used again, so
+nothing that is deleted late can be something new: what is stored while anything is condemned has
+random bytes in it that readers pass over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Self
 
-from lifecycle_sync.errors import VaultError
+from lifecycle_sync.errors import StorageMissingError, VaultError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
-from lifecycle_sync.model.event import Event, VersionEvent
+from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
-from lifecycle_sync.vault.events import VersionLine, encode_event
-from lifecycle_sync.vault.format import PACKS, SMALL_SIZE_MAX, pack_name
+from lifecycle_sync.vault.events import VersionLine, encode_event, told_at
+from lifecycle_sync.vault.format import PACKS, SMALL_SIZE_MAX, pack_name, salt_frame
 from lifecycle_sync.vault.frames import FrameCompressor, key_of
-from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.index import ObjectPlace, key_blob
 from lifecycle_sync.vault.manifest import (
     ManifestWriter,
     ObjectLine,
@@ -30,12 +44,15 @@ from lifecycle_sync.vault.manifest import (
 )
 from lifecycle_sync.vault.objects import ObjectUpload, Workers
 from lifecycle_sync.vault.pack import PACK_SIZE_MAX, PackBuilder, PackContents, Packed, packed
-from lifecycle_sync.vault.sealing import seal
+from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
+from lifecycle_sync.vault.sealing import opened, seal
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
 _VERSIONS = (VersionEvent, VersionLine)
+# So often is looked again for what was condemned meanwhile.
+_LOOKS_MAX = 100
 
 
 class VaultWriter:
@@ -98,7 +115,9 @@ class VaultWriter:
     def open_object(self, algorithm: str) -> ObjectUpload:
         """Begin to store a large content, whose key nobody knows yet."""
         self.check()
-        upload = ObjectUpload(self._storage, self._workers, algorithm, self._take_object)
+        upload = ObjectUpload(
+            self._storage, self._workers, algorithm, self._take_object, self._salt()
+        )
         self._uploads = [it for it in self._uploads if not it.over]
         self._uploads.append(upload)
         return upload
@@ -121,7 +140,100 @@ class VaultWriter:
             raise
 
     def _commit(self, events: Sequence[Event | VersionLine]) -> str:
+        vault = self._vault
+        vault.news()
+        if vault.has_condemned:
+            self._put_own_again()
+            needed = _contents_of(events) - self._stored
+            put_again(vault, self, vault.endangered(sorted(needed)))
+        events = self._told_anew(events)
         self._refuse_unstored(events)
+        relied = _contents_of(events) | self._stored
+        name = self._publish(events)
+        if name:
+            self._look_again(events, relied)
+        return name
+
+    def _look_again(self, events: Sequence[Event | VersionLine], relied: set[bytes]) -> None:
+        """See to it that what was published stands, whatever was condemned meanwhile."""
+        vault = self._vault
+        for _ in range(_LOOKS_MAX):
+            if not vault.news():
+                return
+            lost = put_again(vault, self, vault.endangered(sorted(relied)))
+            if lost:
+                self._take_back(events, set(lost))
+            anew = self._told_anew(events)
+            # Those that were pruned meanwhile are told again, the others are told.
+            self._publish([it for it, old in zip(anew, events, strict=True) if it is not old])
+            events = anew
+        raise VaultError(
+            "others condemned what was being written, again and again",
+            operation="commit to vault",
+            subject=vault.path,
+            remedy="run again when they have finished",
+        )
+
+    def _take_back(self, events: Sequence[Event | VersionLine], lost: set[ContentKey]) -> None:
+        versions = [it for it in events if isinstance(it, _VERSIONS) and it.content in lost]
+        if versions:
+            at_ns = max(it.at_ns for it in versions)
+            ids = tuple(it.version_id for it in versions)
+            self._publish([PrunedEvent(ids, at_ns, "what they hold was deleted before they stood")])
+        raise VaultError(
+            f"{len(lost)} contents were pruned before this was committed, such as {min(lost)}",
+            operation="commit to vault",
+            subject=self._vault.path,
+            remedy="run again: they are stored anew then",
+        )
+
+    def _told_anew(self, events: Sequence[Event | VersionLine]) -> list[Event | VersionLine]:
+        """The events, of which those that were pruned are told with a later time: so that they
+        count."""
+        until = self._vault.index.pruned_at(
+            [it.version_id for it in events if isinstance(it, _VERSIONS)]
+        )
+        return [
+            told_at(it, until[it.version_id] + 1)
+            if isinstance(it, _VERSIONS) and it.at_ns <= until.get(it.version_id, it.at_ns - 1)
+            else it
+            for it in events
+        ]
+
+    def _put_own_again(self) -> None:
+        """Store once more what this session has stored under names that are condemned by now:
+        somebody took them for what is left of a dead one. Raises `VaultError` where that has been
+        deleted already."""
+        self._seal()
+        self._wait()
+        names = [it.sha256 for it in self._packs]
+        names += [part.sha256 for it in self._objects for part in it.parts]
+        bad = self._vault.index.are_condemned(names)
+        if not bad:
+            return
+        packs = [it for it in self._packs if it.sha256 in bad]
+        objects = [it for it in self._objects if any(part.sha256 in bad for part in it.parts)]
+        self._packs = [it for it in self._packs if it not in packs]
+        self._objects = [it for it in self._objects if it not in objects]
+        try:
+            for pack in packs:
+                data = opened(self._storage).read(pack_name(pack.sha256))
+                for line in split_pack(pack):
+                    members = zip(line.digests, line.offsets, line.stored, line.sizes, strict=True)
+                    for digest, offset, stored, size in members:
+                        key = ContentKey(line.algorithm, digest)
+                        put_member(self, key, size, data[offset : offset + stored])
+            for it in objects:
+                put_object(self._vault, self, it.key, ObjectPlace(it.parts, it.size))
+        except (StorageMissingError, VaultKeyError) as error:
+            raise VaultError(
+                "what this session stored was taken for what is left of a dead one, and deleted",
+                operation="commit to vault",
+                subject=self._vault.path,
+                remedy="run again: it is stored anew then",
+            ) from error
+
+    def _publish(self, events: Sequence[Event | VersionLine]) -> str:
         self._seal()
         packs, objects = self._packs, self._objects
         if not (events or packs or objects):
@@ -140,7 +252,8 @@ class VaultWriter:
         finally:
             manifest.discard()
         self._packs, self._objects, self._stored = [], [], set()
-        self._vault.committed(name, manifest.length, header, contents)
+        about = [it for it in events if isinstance(it, PrunedEvent | CondemnedEvent)]
+        self._vault.committed(name, manifest.length, header, [*contents, *about])
         return name
 
     def _refuse_unstored(self, events: Sequence[Event | VersionLine]) -> None:
@@ -166,9 +279,12 @@ class VaultWriter:
         if pack is None:
             return
         self._wait()
-        contents, data = pack.seal(partial(seal, self._storage))
+        contents, data = pack.seal(partial(seal, self._storage), self._salt())
         self._packs.append(contents)
         self._sealing = self._workers.publisher.submit(self._store, contents.sha256, data)
+
+    def _salt(self) -> bytes:
+        return salt_frame() if self._vault.has_condemned else b""
 
     def _store(self, sha256: bytes, data: bytes) -> None:
         upload = self._storage.upload(PACKS)
@@ -211,6 +327,15 @@ class VaultWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _contents_of(events: Iterable[Event | VersionLine]) -> set[bytes]:
+    """The contents that versions need, as `key_blob` has them."""
+    return {
+        key_blob(it.content)
+        for it in events
+        if isinstance(it, _VERSIONS) and it.content is not None
+    }
 
 
 def _lines(

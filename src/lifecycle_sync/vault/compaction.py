@@ -1,0 +1,90 @@
+"""Manifests compacted: a checkpoint without what is kept no longer, and older manifests taken away.
+
+A manifest goes only when two checkpoints repeat it, so that the damage of one file never takes away
+all that is known. Whoever lists the manifests at any moment finds all that counts: checkpoints come
+before what they repeat goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lifecycle_sync.vault.format import object_name, pack_name
+from lifecycle_sync.vault.manifest import Line
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
+
+_BATCH = 1_000
+_VERSION, _PRUNED = b'{"event":"version"', b'{"event":"pruned"'
+_PACK, _OBJECT = b'{"pack":', b'{"object":'
+# For so long it is remembered which versions were pruned, for databases that were rolled back.
+_REMEMBERED_NS = 400 * 24 * 3600 * 10**9
+
+
+class _Told(msgspec.Struct):
+    version: str = ""
+    at: int = 0
+
+
+class _Parts(msgspec.Struct):
+    object: list[str]
+
+
+_told = msgspec.json.Decoder(_Told).decode
+_parts = msgspec.json.Decoder(_Parts).decode
+
+
+def compact(vault: Vault, now_ns: int, written: Callable[[str], None]) -> int:
+    """Write such a checkpoint, and take away what two repeat by now; how many manifests that were.
+    `written` is told the name of the checkpoint before."""
+    choosing = _Choosing(vault, now_ns)
+    written(vault.catalogue.write_checkpoint(choosing.choose))
+    superseded = vault.catalogue.superseded()
+    vault.catalogue.remove(superseded)
+    return len(superseded)
+
+
+class _Choosing:
+    def __init__(self, vault: Vault, now_ns: int) -> None:
+        self._vault = vault
+        self._now_ns = now_ns
+        # What was condemned, and whether it has gone.
+        self._gone: dict[bytes, bool] = {}
+
+    def choose(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """The lines that say something that still counts."""
+        coming = iter(lines)
+        while batch := list(islice(coming, _BATCH)):
+            told = [_told(it.raw) if it.raw.startswith(_VERSION) else None for it in batch]
+            ids = [bytes.fromhex(it.version) for it in told if it is not None]
+            until = self._vault.index.pruned_at(ids)
+            for line, it in zip(batch, told, strict=True):
+                if it is not None:
+                    if it.at > until.get(bytes.fromhex(it.version), it.at - 1):
+                        yield line
+                elif self._counts(line.raw):
+                    yield line
+
+    def _counts(self, raw: bytes) -> bool:
+        if raw.startswith(_PACK):
+            start = len(_PACK) + 1
+            return not self._has_gone(bytes.fromhex(raw[start : start + 64].decode()), pack_name)
+        if raw.startswith(_OBJECT):
+            names = map(bytes.fromhex, _parts(raw).object)
+            return not any(self._has_gone(name, object_name) for name in names)
+        if raw.startswith(_PRUNED):
+            return _told(raw).at > self._now_ns - _REMEMBERED_NS
+        return True
+
+    def _has_gone(self, sha256: bytes, name_of: Callable[[bytes], str]) -> bool:
+        gone = self._gone.get(sha256)
+        if gone is None:
+            condemned = self._vault.index.are_condemned([sha256])
+            gone = bool(condemned) and self._vault.storage.size(name_of(sha256)) is None
+            self._gone[sha256] = gone
+        return gone

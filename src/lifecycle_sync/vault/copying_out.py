@@ -1,0 +1,81 @@
+"""Contents written once more, from where they lie to a new place: out of what is condemned.
+
+Small ones go as they are stored, so nothing is compressed again; each is compared with its key on
+the way, so damage is never copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lifecycle_sync.errors import NotFoundError, StorageError, VaultCorruptError, VaultKeyError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.format import pack_name
+from lifecycle_sync.vault.frames import FrameError, key_of, raw_content, unpack_frame
+from lifecycle_sync.vault.index import ObjectPlace, PackPlace, key_of_blob
+from lifecycle_sync.vault.pack import repacked
+from lifecycle_sync.vault.sealing import opened
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
+    from lifecycle_sync.vault.writer import VaultWriter
+
+
+def put_again(vault: Vault, writer: VaultWriter, blobs: Iterable[bytes]) -> list[ContentKey]:
+    """Store contents once more in a session, each from whichever of its places still has it; those
+    that none has."""
+    lost = []
+    for blob in blobs:
+        key = key_of_blob(blob)
+        if not _put_from(vault, writer, key) and not any(
+            _prefer_and_put(vault, writer, key, blob, place)
+            for place in vault.index.other_places(blob)
+        ):
+            lost.append(key)
+    return lost
+
+
+def _prefer_and_put(
+    vault: Vault, writer: VaultWriter, key: ContentKey, blob: bytes, place: int
+) -> bool:
+    vault.index.prefer(blob, place)
+    return _put_from(vault, writer, key)
+
+
+def _put_from(vault: Vault, writer: VaultWriter, key: ContentKey) -> bool:
+    place = vault.index.place(key)
+    if place is None:
+        return False
+    try:
+        if isinstance(place, PackPlace):
+            stored = opened(vault.storage).read(pack_name(place.sha256), place.offset, place.stored)
+            put_member(writer, key, place.size, stored)
+        else:
+            put_object(vault, writer, key, place)
+    except (StorageError, VaultCorruptError, VaultKeyError, NotFoundError, FrameError):
+        return False
+    return True
+
+
+def put_member(writer: VaultWriter, key: ContentKey, size: int, stored: bytes) -> None:
+    """Store what a member of a pack holds. Raises `FrameError` where that is not what its key
+    says."""
+    content = raw_content(stored, size)
+    if content is None:
+        content = unpack_frame(stored, size)
+    if key_of(key.algorithm, content).digest != key.digest:
+        raise FrameError(f"other bytes than {key} names")
+    writer.add_packed(key, repacked(key, size, stored))
+
+
+def put_object(vault: Vault, writer: VaultWriter, key: ContentKey, place: ObjectPlace) -> None:
+    """Store what an object holds. Raises `VaultCorruptError`."""
+    upload = writer.open_object(key.algorithm)
+    try:
+        for piece in vault.object_content(key, place):
+            upload.write(piece)
+        upload.finish()
+    finally:
+        if not upload.over:
+            upload.abort()

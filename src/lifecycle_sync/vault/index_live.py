@@ -1,0 +1,188 @@
+"""What a vault needs, worked out beside its index: contents that versions hold, and what lies where.
+
+The tables are temporary ones of SQLite's, in a file of its own, so that the memory stays the same
+however many contents there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from lifecycle_sync.vault.index import Index, key_of_blob
+from lifecycle_sync.vault.index_pruned import IS_CONDEMNED
+from lifecycle_sync.vault.pack import MEMBER_OVERHEAD, Member
+
+_SCHEMA = """
+DROP TABLE IF EXISTS temp.live;
+DROP TABLE IF EXISTS temp.going;
+DROP TABLE IF EXISTS temp.used;
+DROP TABLE IF EXISTS temp.moving;
+CREATE TEMP TABLE live (key BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE going (version_id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE used (place INTEGER PRIMARY KEY, count INTEGER, stored INTEGER);
+CREATE TEMP TABLE moving (
+    place INTEGER, offset INTEGER, stored INTEGER, size INTEGER, key BLOB,
+    PRIMARY KEY (place, offset)
+) WITHOUT ROWID;
+"""
+_ADD = """
+INSERT OR IGNORE INTO live SELECT ?1 WHERE NOT EXISTS (
+    SELECT 1 FROM pruned WHERE version_id = ?2 AND at_ns >= ?3
+) AND NOT EXISTS (SELECT 1 FROM going WHERE version_id = ?2)
+"""
+_USED = """
+DELETE FROM used;
+INSERT INTO used SELECT place, count(*), sum(stored) FROM live JOIN content USING (key)
+    GROUP BY place;
+"""
+_UNUSED_PARTS = """
+SELECT DISTINCT sha256 FROM part WHERE sha256 > ?
+    AND sha256 NOT IN (SELECT sha256 FROM condemned)
+    AND sha256 NOT IN (
+        SELECT sha256 FROM part WHERE object IN (SELECT -place FROM used WHERE place < 0)
+    )
+ORDER BY sha256 LIMIT 1000
+"""
+_PARTLY_USED = """
+SELECT id, sha256, length FROM pack JOIN used ON place = id
+WHERE NOT condemned AND stored + count * ? < length * ? ORDER BY id
+"""
+_CHUNK = 500
+# A content that a version holds: its key, the id of the version, and when that was told.
+Held = tuple[bytes, bytes, int]
+
+
+class Pack(NamedTuple):
+    """A pack: its number in the index, its name, its bytes."""
+
+    place: int
+    sha256: bytes
+    length: int
+
+
+class Live:
+    """The contents that the versions of a vault hold. For one thread."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        with index.raw() as connection:
+            connection.execute(_SCHEMA)
+
+    def leave_out(self, version_ids: Iterable[bytes]) -> None:
+        """Count these versions as pruned, for who only wants to know."""
+        with self._index.transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO going VALUES (?)", ((it,) for it in version_ids)
+            )
+
+    def add(self, held: Sequence[Held]) -> None:
+        """Take up what versions hold, but for those that are pruned."""
+        with self._index.transaction() as connection:
+            connection.executemany(_ADD, held)
+
+    def clear(self) -> None:
+        with self._index.raw() as connection:
+            connection.execute("DELETE FROM live")
+
+    def unplaced(self) -> int:
+        """How many of them no manifest places."""
+        with self._index.raw() as connection:
+            return int(
+                connection.execute(
+                    "SELECT count(*) FROM live WHERE key NOT IN (SELECT key FROM content)"
+                ).get
+            )
+
+    def sum_up(self) -> None:
+        """Work out what of each place is used."""
+        with self._index.transaction() as connection:
+            connection.execute(_USED)
+
+    def used_places(self) -> Iterator[int]:
+        yield from (row[0] for row in self._paged("SELECT place FROM used WHERE place > ?"))
+        yield from (-row[0] for row in self._paged("SELECT -place FROM used WHERE -place > ?"))
+
+    def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        last = 0
+        while True:
+            with self._index.raw() as connection:
+                rows = connection.execute(f"{sql} ORDER BY 1 LIMIT 1000", (last,)).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][0]
+
+    def unused_packs(self) -> Iterator[Pack]:
+        """Packs of which nothing is used, and that are not condemned yet."""
+        for row in self._paged(
+            "SELECT id, sha256, length FROM pack WHERE id > ? AND NOT condemned"
+            " AND id NOT IN (SELECT place FROM used)"
+        ):
+            yield Pack._make(row)
+
+    def unused_parts(self) -> Iterator[bytes]:
+        """Parts of objects of which no content is used."""
+        last = b""
+        while True:
+            with self._index.raw() as connection:
+                rows = connection.execute(_UNUSED_PARTS, (last,)).fetchall()
+            if not rows:
+                return
+            yield from (row[0] for row in rows)
+            last = rows[-1][0]
+
+    def partly_used_packs(self, share: float) -> list[Pack]:
+        """Packs of which less than this share of their bytes is used."""
+        with self._index.raw() as connection:
+            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, share)).fetchall()
+        return [Pack._make(row) for row in rows]
+
+    def gather(self, packs: Sequence[Pack]) -> None:
+        """Look up what is used of these packs, for `members`."""
+        with self._index.transaction() as connection:
+            connection.execute("DELETE FROM moving")
+            connection.execute("CREATE TEMP TABLE wanted (place INTEGER PRIMARY KEY)")
+            connection.executemany("INSERT INTO wanted VALUES (?)", ((it.place,) for it in packs))
+            connection.execute(
+                "INSERT INTO moving SELECT place, offset, stored, size, key"
+                " FROM live JOIN content USING (key) JOIN wanted USING (place)"
+            )
+            connection.execute("DROP TABLE wanted")
+
+    def members(self, pack: Pack) -> list[Member]:
+        """What is used of a gathered pack, in order."""
+        with self._index.raw() as connection:
+            rows = connection.execute(
+                "SELECT key, offset, stored, size FROM moving WHERE place = ? ORDER BY offset",
+                (pack.place,),
+            ).fetchall()
+        return [Member(key_of_blob(key), *rest) for key, *rest in rows]
+
+    def keys_at(self, place: int) -> list[bytes]:
+        """The contents that are looked for in a place. Reads all that there are."""
+        with self._index.raw() as connection:
+            rows = connection.execute(
+                "SELECT key FROM live JOIN content USING (key) WHERE place = ?", (place,)
+            ).fetchall()
+        return [key for (key,) in rows]
+
+    def in_condemned(self) -> Iterator[list[bytes]]:
+        """Contents that lie in what is condemned and nowhere else, some at a time."""
+        last = b""
+        while True:
+            with self._index.raw() as connection:
+                rows = connection.execute(
+                    "SELECT key FROM live JOIN content c USING (key) WHERE key > ? AND"  # noqa: S608
+                    f" {IS_CONDEMNED.format('c.place')} ORDER BY key LIMIT {_CHUNK}",
+                    (last,),
+                ).fetchall()
+            if not rows:
+                return
+            yield [key for (key,) in rows]
+            last = rows[-1][0]
+
+    def close(self) -> None:
+        with self._index.raw() as connection:
+            for table in ("live", "going", "used", "moving"):
+                connection.execute(f"DROP TABLE IF EXISTS temp.{table}")

@@ -1,0 +1,227 @@
+"""What is kept no longer, in the index of a vault: pruned versions, condemned packs and objects.
+
+A content may have several places. The last one told counts, but one that is condemned only where
+there is no other; so the places that were told before, or lie in what is condemned, are remembered
+beside the one that counts. Where there is nothing of all that, it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from lifecycle_sync.model.event import Event, VersionEvent
+from lifecycle_sync.vault.index_file import Connection, IndexFile
+
+_CHUNK = 500
+_EVENTS = 1_000
+_NEVER = -(2**63)
+_E = TypeVar("_E", bound=Event)
+# place > 0 is a pack, place < 0 an object.
+IS_CONDEMNED = (
+    "CASE WHEN {0} > 0 THEN (SELECT condemned FROM pack WHERE id = {0})"
+    " ELSE (SELECT condemned FROM object WHERE id = -{0}) END"
+)
+# The better place becomes the one that counts, and that one the other.
+_SWAP = f"""
+CREATE TEMP TABLE swapped AS
+    SELECT o.key AS key, o.place AS place, o.offset AS offset, o.stored AS stored, o.size AS size
+    FROM other_place o JOIN content c ON c.key = o.key
+    WHERE {IS_CONDEMNED.format("c.place")} AND NOT {IS_CONDEMNED.format("o.place")}
+    GROUP BY o.key;
+INSERT OR IGNORE INTO other_place
+    SELECT c.key, c.place, c.offset, c.stored, c.size FROM content c JOIN swapped USING (key);
+INSERT OR REPLACE INTO content SELECT key, place, offset, stored, size FROM swapped;
+DROP TABLE swapped;
+"""  # noqa: S608
+Row = tuple[bytes, int, int, int, int]
+
+
+class Condemned(NamedTuple):
+    """A pack, or a part of an object, that is condemned; since when, as whoever did it said."""
+
+    sha256: bytes
+    is_pack: bool
+    at_ns: int
+
+
+class IndexPruned(IndexFile):
+    """The part of `Index` that knows what is kept no longer."""
+
+    # -- versions --------------------------------------------------------------------------
+
+    def add_pruned(self, version_ids: Iterable[bytes], at_ns: int) -> None:
+        """What was told of these versions until then counts no more."""
+        with self._use(write=True) as connection:
+            connection.executemany(
+                "INSERT INTO pruned VALUES (?, ?) ON CONFLICT DO UPDATE"
+                " SET at_ns = max(at_ns, excluded.at_ns)",
+                ((version_id, at_ns) for version_id in version_ids),
+            )
+
+    def has_pruned(self) -> bool:
+        with self._use() as connection:
+            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM pruned)").get)
+
+    def pruned_at(self, version_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Until when what was told of these versions counts no more, of those that were pruned."""
+        found: dict[bytes, int] = {}
+        with self._use() as connection:
+            for at in range(0, len(version_ids), _CHUNK):
+                some = version_ids[at : at + _CHUNK]
+                sql = (
+                    "SELECT version_id, at_ns FROM pruned WHERE version_id IN"  # noqa: S608
+                    f" ({','.join('?' * len(some))})"
+                )
+                found.update(connection.execute(sql, some).fetchall())
+        return found
+
+    def unpruned(self, events: Iterable[_E]) -> Iterator[_E]:
+        """The events without what was told of versions that are kept no longer."""
+        if not self.has_pruned():
+            yield from events
+            return
+        coming = iter(events)
+        while batch := list(islice(coming, _EVENTS)):
+            until = self.pruned_at([it.version_id for it in batch if isinstance(it, VersionEvent)])
+            for it in batch:
+                pruned = isinstance(it, VersionEvent) and it.at_ns <= until.get(
+                    it.version_id, _NEVER
+                )
+                if not pruned:
+                    yield it
+
+    # -- packs and objects -----------------------------------------------------------------
+
+    def add_condemned(self, packs: Iterable[bytes], objects: Iterable[bytes], at_ns: int) -> None:
+        """These names never count again, whenever they are told of."""
+        with self._use(write=True) as connection:
+            for is_pack, names in ((1, packs), (0, objects)):
+                rows = [(name, is_pack, at_ns) for name in names]
+                connection.executemany("INSERT OR IGNORE INTO condemned VALUES (?, ?, ?)", rows)
+                sql = (
+                    "UPDATE pack SET condemned = 1 WHERE sha256 = ?"
+                    if is_pack
+                    else "UPDATE object SET condemned = 1 WHERE id IN"
+                    " (SELECT object FROM part WHERE sha256 = ?)"
+                )
+                connection.executemany(sql, ((row[0],) for row in rows))
+            connection.execute(_SWAP)
+
+    def has_condemned(self) -> bool:
+        with self._use() as connection:
+            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM condemned)").get)
+
+    def condemned(self) -> Iterator[Condemned]:
+        """All of them, in the order of their names."""
+        last = b""
+        while True:
+            with self._use() as connection:
+                rows = connection.execute(
+                    "SELECT sha256, is_pack, at_ns FROM condemned WHERE sha256 > ?"
+                    " ORDER BY sha256 LIMIT 1000",
+                    (last,),
+                ).fetchall()
+            if not rows:
+                return
+            for sha256, is_pack, at_ns in rows:
+                yield Condemned(sha256, bool(is_pack), at_ns)
+            last = rows[-1][0]
+
+    def are_condemned(self, names: Sequence[bytes]) -> set[bytes]:
+        """Those of the names (SHA-256) that are."""
+        found: set[bytes] = set()
+        with self._use() as connection:
+            for at in range(0, len(names), _CHUNK):
+                some = names[at : at + _CHUNK]
+                sql = (
+                    "SELECT sha256 FROM condemned WHERE sha256 IN"  # noqa: S608
+                    f" ({','.join('?' * len(some))})"
+                )
+                found.update(row[0] for row in connection.execute(sql, some))
+        return found
+
+    def is_condemned(self, place: int) -> bool:
+        """Whether a place (a pack, or minus an object) is, or a part of it."""
+        table = "pack" if place > 0 else "object"
+        with self._use() as connection:
+            sql = f"SELECT condemned FROM {table} WHERE id = ?"  # noqa: S608
+            return bool(connection.execute(sql, (abs(place),)).get)
+
+    def other_places(self, blob: bytes) -> list[int]:
+        """The places of a content beside the one that counts."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT place FROM other_place WHERE key = ?", (blob,)
+            ).fetchall()
+        return [place for (place,) in rows]
+
+    def prefer(self, blob: bytes, place: int) -> None:
+        """Let another place of a content be the one that counts."""
+        with self._use(write=True) as connection:
+            row = connection.execute(
+                "SELECT key, place, offset, stored, size FROM other_place"
+                " WHERE key = ? AND place = ?",
+                (blob, place),
+            ).fetchone()
+            if row is not None:
+                _keep_others(connection, [blob], place)
+                connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
+
+    # -- strays ----------------------------------------------------------------------------
+
+    def strays(
+        self, names: Sequence[tuple[str, bytes]], now_ns: int, *, note: bool
+    ) -> dict[str, int]:
+        """Of these files (name, SHA-256) those that no manifest tells of, and since when that is
+        known; for what is seen the first time, since now, which is noted."""
+        found: dict[str, int] = {}
+        with self._use(write=note) as connection:
+            for name, sha256 in names:
+                known = connection.execute(
+                    "SELECT EXISTS (SELECT 1 FROM pack WHERE sha256 = ?1)"
+                    " OR EXISTS (SELECT 1 FROM part WHERE sha256 = ?1)"
+                    " OR EXISTS (SELECT 1 FROM condemned WHERE sha256 = ?1)",
+                    (sha256,),
+                ).get
+                if known:
+                    continue
+                seen_ns = connection.execute(
+                    "SELECT seen_ns FROM stray WHERE name = ?", (name,)
+                ).get
+                if seen_ns is None and note:
+                    connection.execute("INSERT INTO stray VALUES (?, ?)", (name, now_ns))
+                found[name] = now_ns if seen_ns is None else seen_ns
+        return found
+
+    # -- places ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _place_contents(connection: Connection, place: int, rows: list[Row]) -> None:
+        """Take up where contents lie, all in one place. It counts unless it is condemned and
+        another is known."""
+        before = connection.total_changes()
+        connection.executemany("INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?, ?)", rows)
+        if connection.total_changes() - before == len(rows):
+            return
+        if connection.execute(f"SELECT {IS_CONDEMNED.format('?1')}", (place,)).get:  # noqa: S608
+            connection.executemany(
+                "INSERT OR IGNORE INTO other_place SELECT ?1, ?2, ?3, ?4, ?5"
+                " WHERE NOT EXISTS (SELECT 1 FROM content WHERE key = ?1 AND place = ?2)",
+                rows,
+            )
+            return
+        _keep_others(connection, [row[0] for row in rows], place)
+        connection.executemany("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def _keep_others(connection: Connection, keys: list[bytes], place: int) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO other_place SELECT key, place, offset, stored, size FROM content"
+        " WHERE key = ?1 AND place <> ?2",
+        ((key, place) for key in keys),
+    )
+    connection.executemany(
+        "DELETE FROM other_place WHERE key = ?1 AND place = ?2", ((key, place) for key in keys)
+    )

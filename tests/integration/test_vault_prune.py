@@ -1,0 +1,438 @@
+"""Pruning takes away what no version needs, and nothing else, whoever writes beside it."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
+from lifecycle_sync.model.event import PrunedEvent
+from lifecycle_sync.vault import prune as pruning
+from lifecycle_sync.vault.format import decode_format
+from lifecycle_sync.vault.manifest import ManifestReader
+from lifecycle_sync.vault.prune import STRAY_NS, prune, withdraw
+from lifecycle_sync.vault.vault import Vault
+from tests.support.vaults import VaultHouse, key_of, read
+
+_DAY = 24 * 3600 * 10**9
+_BIG = 3 << 20
+
+
+def noise(seed: int, size: int = 40_000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return VaultHouse(tmp_path)
+
+
+def run(house: VaultHouse, vault: Vault, grace: int = 0, **options: object):
+    return prune(vault, now_ns=house.clock.now_ns(), grace_ns=grace, **options)
+
+
+def take_back(house: VaultHouse, vault: Vault, versions) -> str:
+    ids = [it.version_id for it in versions]
+    return withdraw(vault, ids, house.clock.now_ns(), "no rule keeps it")
+
+
+def stored(house: VaultHouse) -> set[str]:
+    names = (os.fspath(path.relative_to(house.path)) for path in house.files())
+    return {name for name in names if name.startswith(("packs", "objects"))}
+
+
+@contextmanager
+def second(house: VaultHouse, tmp_path: Path) -> Iterator[Vault]:
+    """The same vault, opened by somebody else, with an index of its own."""
+    with house.open(index_path=os.fspath(tmp_path / "second.db"), writer="second") as vault:
+        yield vault
+
+
+def whole(house: VaultHouse, contents: list[bytes]) -> None:
+    """All of this can be read, by this index and by a new one, and nothing is damaged."""
+    for lose in (False, True):
+        if lose:
+            house.lose_index()
+        with house.open() as vault:
+            for data in contents:
+                assert read(vault, key_of(data)) == data
+            assert vault.verify(contents=True).ok
+
+
+def test_what_no_version_needs_goes_and_the_rest_stays(house):
+    kept, gone = [noise(1), noise(2, _BIG)], [noise(3), noise(4, _BIG)]
+    with house.open() as vault:
+        house.store(vault, {b"a": kept[0]})
+        house.store(vault, {b"b": kept[1]})
+        _, small = house.store(vault, {b"c": gone[0]})
+        _, large = house.store(vault, {b"d": gone[1]})
+        before = stored(house)
+        take_back(house, vault, small + large)
+        report = run(house, vault)
+        assert (report.condemned, report.deleted, report.unsaved) == (2, 2, [])
+        assert len(stored(house)) == len(before) - 2
+        assert vault.contains([key_of(data) for data in gone]) == set()
+        again = run(house, vault)
+        assert (again.condemned, again.deleted, again.copied_bytes) == (0, 0, 0)
+    whole(house, kept)
+
+
+def test_versions_that_were_pruned_are_not_told_any_more(house):
+    with house.open() as vault:
+        _, kept = house.store(vault, {b"a": b"kept"})
+        _, gone = house.store(vault, {b"b": b"gone"})
+        take_back(house, vault, gone)
+    for step in range(3):
+        if step == 1:
+            house.lose_index()
+        if step == 2:
+            with house.open() as vault:
+                run(house, vault)
+        with house.open() as vault:
+            told = [it for it in vault.events(vault.manifests()) if it in kept + gone]
+            assert told == kept
+            assert list(vault.versions_of(gone[0].file_id)) == []
+            assert list(vault.versions_of(kept[0].file_id)) == kept
+            assert list(vault.all_versions(kept[0].repository_id)) == kept
+
+
+def test_nothing_is_deleted_before_its_grace_has_passed(house):
+    with house.open() as vault:
+        _, gone = house.store(vault, {b"a": noise(1)})
+        take_back(house, vault, gone)
+        first = run(house, vault, grace=7 * _DAY)
+        assert (first.condemned, first.deleted, first.waiting) == (1, 0, 1)
+        assert first.waiting_until_ns == house.clock.now_ns() + 7 * _DAY
+        assert read(vault, key_of(noise(1))) == noise(1), "it can still be read"
+        assert vault.contains([key_of(noise(1))]) == set(), "and nobody relies on it"
+        house.clock.advance(7 * 86_400 - 1)
+        assert run(house, vault, grace=7 * _DAY).deleted == 0
+        house.clock.advance(1)
+        assert run(house, vault, grace=7 * _DAY).deleted == 1
+        assert stored(house) == set()
+
+
+def test_packs_that_are_mostly_empty_are_copied_out_of(house):
+    contents = [noise(number) for number in range(10)]
+    with house.open() as vault:
+        _, versions = house.store(
+            vault, {b"%d" % number: data for number, data in enumerate(contents)}
+        )
+        take_back(house, vault, versions[3:])
+        (before,) = stored(house)
+        assert run(house, vault, repack_below=0.2).condemned == 0
+        report = run(house, vault, repack_below=0.5)
+        assert (report.emptied, report.deleted) == (1, 1)
+        (after,) = stored(house)
+        assert after != before
+        assert (house.path / after).stat().st_size < 200_000
+    whole(house, contents[:3])
+
+
+def test_a_dry_run_changes_nothing_and_says_the_same(house):
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: noise(n) for n in range(10)})
+        house.store(vault, {b"large": noise(99, _BIG)})
+        ids = [it.version_id for it in versions[3:]]
+        files = house.files()
+        dry = run(house, vault, going=ids, dry_run=True)
+        assert house.files() == files
+        take_back(house, vault, versions[3:])
+        real = run(house, vault)
+        assert (dry.condemned, dry.condemned_bytes) == (real.condemned, real.condemned_bytes)
+        assert (dry.emptied, dry.copied_bytes) == (real.emptied, real.copied_bytes)
+
+
+def test_what_a_dead_session_left_goes_after_a_day_and_a_grace(house):
+    with house.open() as vault:
+        with vault.writer() as writer:
+            for number in range(20):
+                writer.add(key_of(noise(number, 1 << 20)), noise(number, 1 << 20))
+        assert len(stored(house)) == 1
+        assert run(house, vault).strays == 1
+        house.clock.advance(86_399)
+        assert run(house, vault).condemned == 0
+        house.clock.advance(1)
+        assert run(house, vault).deleted == 1
+        assert stored(house) == set()
+
+
+def test_parts_that_two_objects_share_stay_for_the_one_that_is_needed(house, monkeypatch):
+    monkeypatch.setattr("lifecycle_sync.vault.objects.PART_SIZE_MAX", 1 << 20)
+    one, two = noise(1, 2 << 20) + b"one", noise(1, 2 << 20) + b"two"
+    with house.open() as vault:
+        house.store(vault, {b"a": one})
+        _, gone = house.store(vault, {b"b": two})
+        assert len(stored(house)) == 4
+        take_back(house, vault, gone)
+        assert run(house, vault).deleted == 1
+    whole(house, [one])
+
+
+def test_a_version_that_is_told_again_is_there_again(house):
+    with house.open() as vault:
+        _, (version,) = house.store(vault, {b"a": b"again"})
+        take_back(house, vault, [version])
+        run(house, vault)
+        with vault.writer() as writer:
+            writer.add(key_of(b"again"), b"again")
+            writer.commit([version])
+        (found,) = vault.versions_of(version.file_id)
+        assert found.version_id == version.version_id
+        assert found.at_ns > version.at_ns
+        assert run(house, vault).condemned == 0
+    whole(house, [b"again"])
+
+
+def test_the_first_prune_keeps_older_programs_from_writing(house):
+    with house.open() as vault:
+        _, gone = house.store(vault, {b"a": b"gone"})
+        assert decode_format((house.path / "FORMAT").read_bytes()).min_writer == 1
+        take_back(house, vault, gone)
+        found = decode_format((house.path / "FORMAT").read_bytes())
+        assert (found.min_writer, found.min_reader) == (2, 1)
+        assert vault.verify(contents=True).ok
+
+
+def test_a_change_of_format_that_was_cut_off_is_finished(house):
+    with house.open() as vault:
+        sums = (house.path / "SHA256SUMS").read_bytes()
+        _, gone = house.store(vault, {b"a": b"gone"})
+        take_back(house, vault, gone)
+    (house.path / "SHA256SUMS").write_bytes(sums)
+    with house.open() as vault:
+        assert vault.verify(contents=True).ok
+
+
+def test_manifests_go_when_two_checkpoints_repeat_them(house):
+    contents = [noise(number) for number in range(30)]
+    with house.open() as vault:
+        for turn in range(3):
+            for number in range(turn * 10, turn * 10 + 10):
+                _, versions = house.store(vault, {b"%d" % number: contents[number]})
+                if number % 2:
+                    take_back(house, vault, versions)
+            run(house, vault)
+        names = sorted(os.listdir(house.path / "manifests"))
+        checkpoints = [n for n in names if ManifestReader(vault.storage, n).header.checkpoint]
+        assert len(checkpoints) == 2
+        assert names[0] == checkpoints[0], "what came before it is in both"
+    whole(house, contents[::2])
+    # One of the two may be damaged, and nothing is lost.
+    (house.path / "manifests" / checkpoints[1]).write_bytes(b"damaged")
+    house.lose_index()
+    with house.open() as vault:
+        for data in contents[::2]:
+            assert read(vault, key_of(data)) == data
+
+
+# -- beside others ---------------------------------------------------------------------------------
+
+
+def test_a_writer_that_knows_stores_anew_what_is_condemned(house, tmp_path):
+    with house.open() as vault, second(house, tmp_path) as other:
+        _, gone = house.store(vault, {b"a": noise(1)})
+        take_back(house, vault, gone)
+        run(house, vault, grace=_DAY)
+        with other.writer() as writer:
+            other.refresh()
+            assert writer.add(key_of(noise(1)), noise(1)), "it counts as not stored"
+            writer.commit([house.version(b"b", key_of(noise(1)))])
+        house.clock.advance(86_400)
+        assert run(house, vault, grace=_DAY).deleted == 1
+    whole(house, [noise(1)])
+
+
+@pytest.mark.parametrize("size", [40_000, _BIG])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_writer_that_was_suspended_stores_again_or_fails(house, tmp_path, size, deleted):
+    """It found its content stored, and then slept while that was condemned (and deleted)."""
+    data = noise(1, size)
+    with house.open() as vault, second(house, tmp_path) as other:
+        _, gone = house.store(vault, {b"a": data})
+        other.refresh()
+        with other.writer() as writer:
+            assert other.contains([key_of(data)]) == {key_of(data)}
+            take_back(house, vault, gone)
+            run(house, vault, grace=0 if deleted else _DAY)
+            version = house.version(b"b", key_of(data))
+            if deleted:
+                with pytest.raises(VaultError, match="not stored"):
+                    writer.commit([version])
+            else:
+                writer.commit([version])
+        house.clock.advance(86_400)
+        run(house, vault, grace=_DAY)
+    whole(house, [] if deleted else [data])
+
+
+@pytest.mark.parametrize("size", [40_000, _BIG])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_writer_that_was_suspended_before_it_published_looks_again(
+    house, tmp_path, size, deleted
+):
+    """The last moment there is: all was looked at, and the manifest is not there yet."""
+    data = noise(1, size)
+    with house.open() as vault, second(house, tmp_path) as other:
+        _, gone = house.store(vault, {b"a": data})
+        other.refresh()
+        version = house.version(b"b", key_of(data))
+        with other.writer() as writer:
+            publish = writer._publish
+
+            def late(events):
+                if not events or isinstance(events[0], PrunedEvent):
+                    return publish(events)
+                writer._publish = publish
+                header = other.next_header()
+                take_back(house, vault, gone)
+                run(house, vault, grace=0 if deleted else _DAY)
+                other.next_header = lambda: header
+                try:
+                    return publish(events)
+                finally:
+                    del other.next_header
+
+            writer._publish = late
+            if deleted:
+                with pytest.raises(VaultError, match="pruned before this was committed"):
+                    writer.commit([version])
+            else:
+                writer.commit([version])
+        house.clock.advance(86_400)
+        assert run(house, vault, grace=_DAY).missing == 0
+        told = [it.version_id for it in vault.all_versions(version.repository_id)]
+        assert told == ([] if deleted else [version.version_id])
+    whole(house, [] if deleted else [data])
+
+
+def test_a_prune_that_sees_a_late_manifest_copies_out_what_it_needs(house, tmp_path):
+    data = noise(1)
+    with house.open() as vault, second(house, tmp_path) as other:
+        _, gone = house.store(vault, {b"a": data})
+        other.refresh()
+        take_back(house, vault, gone)
+        run(house, vault, grace=_DAY)
+        with other.writer() as writer:
+            # One that never looks: as if it had died right after it published.
+            writer._publish([house.version(b"b", key_of(data))])
+        house.clock.advance(86_400)
+        report = run(house, vault, grace=_DAY)
+        assert (report.saved, report.deleted) == (1, 1)
+    whole(house, [data])
+
+
+def test_what_a_living_session_stored_is_condemned_and_stored_again(house, tmp_path):
+    contents = [noise(number, 1 << 20) for number in range(20)] + [noise(30, _BIG)]
+    with house.open() as vault, second(house, tmp_path) as other:
+        with other.writer() as writer:
+            for data in contents[:-1]:
+                writer.add(key_of(data), data)
+            upload = writer.open_object("sha256")
+            upload.write(contents[-1])
+            upload.finish()
+            run(house, vault)
+            house.clock.advance(86_400)
+            assert run(house, vault, grace=STRAY_NS).condemned == 2
+            writer.commit([house.version(b"%d" % n, key_of(it)) for n, it in enumerate(contents)])
+        house.clock.advance(86_400)
+        assert run(house, vault, grace=STRAY_NS).deleted == 2
+    whole(house, contents)
+
+
+def test_two_prunes_that_know_different_places_lose_nothing(house, tmp_path):
+    """Each condemns the place that the other one relies on."""
+    data = noise(1)
+    with house.open() as one, second(house, tmp_path) as two:
+        house.store(one, {b"a": data})
+        with two.writer() as writer:
+            # It does not know of the first.
+            two.news = lambda: False
+            writer.add(key_of(data), data + b"", again=True)
+            writer.add(key_of(b"more"), b"more")
+            writer.commit([house.version(b"b", key_of(data)), house.version(b"c", key_of(b"more"))])
+            del two.news
+        for turn in range(3):
+            for vault in (one, two):
+                run(house, vault, grace=turn * _DAY)
+                house.clock.advance(2 * 86_400)
+    whole(house, [data, b"more"])
+
+
+def test_a_reader_finds_what_was_moved_while_it_had_the_vault_open(house, tmp_path):
+    contents = [noise(number) for number in range(10)] + [noise(50, _BIG)]
+    with house.open() as vault, second(house, tmp_path) as reader:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        reader.refresh()
+        take_back(house, vault, versions[3:10])
+        run(house, vault)
+        for data in [*contents[:3], contents[-1]]:
+            assert read(reader, key_of(data)) == data
+        with pytest.raises(LifecycleError):
+            read(reader, key_of(contents[5]))
+
+
+# -- what is wrong with a vault ----------------------------------------------------------------
+
+
+def test_nothing_is_pruned_while_a_manifest_is_damaged_or_missing(house):
+    with house.open() as vault:
+        name, _ = house.store(vault, {b"a": noise(1)})
+        _, gone = house.store(vault, {b"b": noise(2)})
+        take_back(house, vault, gone)
+    path = house.path / "manifests" / name
+    data = path.read_bytes()
+    files = stored(house)
+    for damage in (lambda: path.write_bytes(data[:-1] + b"x"), path.unlink):
+        damage()
+        for lose in (False, True):
+            if lose:
+                house.lose_index()
+            with house.open() as vault, pytest.raises(VaultCorruptError, match="nobody knows"):
+                run(house, vault)
+        assert stored(house) == files
+        path.write_bytes(data)
+    house.lose_index()
+    with house.open() as vault:
+        assert run(house, vault).deleted == 1
+
+
+def test_a_pack_with_a_damaged_member_stays(house):
+    contents = [noise(number) for number in range(10)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        take_back(house, vault, versions[3:])
+        (name,) = stored(house)
+        data = bytearray((house.path / name).read_bytes())
+        data[len(data) // 12] ^= 1
+        (house.path / name).write_bytes(bytes(data))
+        report = run(house, vault)
+        assert report.unsaved == [name]
+        assert (report.condemned, report.deleted) == (0, 0)
+        assert name in stored(house)
+
+
+def test_pruning_that_is_cut_off_between_any_two_steps_goes_on(house, monkeypatch):
+    contents = [noise(number) for number in range(12)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        take_back(house, vault, versions[4:])
+    steps = ["_condemn_unused", "_tell", "_copy_out_needed", "_delete"]
+    for name in steps:
+        with monkeypatch.context() as patched:
+            patched.setattr(pruning._Pruning, name, _killed)
+            with house.open() as vault, pytest.raises(KeyboardInterrupt):
+                run(house, vault)
+    with house.open() as vault:
+        run(house, vault)
+        assert len(stored(house)) == 1
+    whole(house, contents[:4])
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
