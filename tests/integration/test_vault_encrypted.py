@@ -15,6 +15,7 @@ import pytest
 from lifecycle_sync.errors import KeyFileError, VaultCorruptError, VaultError, VaultKeyError
 from lifecycle_sync.vault import age
 from lifecycle_sync.vault.bulk import BulkReader
+from lifecycle_sync.vault.prune import prune, withdraw
 from lifecycle_sync.vault.vault import Vault
 from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
 
@@ -345,3 +346,23 @@ def test_a_verify_tells_what_is_missing_without_a_key(house, stored):
     with house.open(read_only=True) as vault:
         (finding,) = vault.verify(contents=False).findings
     assert (finding.problem, set(finding.lost)) == ("missing", set(stored[:2]))
+
+
+def test_it_is_pruned_with_the_key_by_its_only_writer(house, stored):
+    with house.open() as vault:
+        _, gone = house.store(vault, {b"gone": b"gone", b"gone too": LARGE[1:]})
+        withdraw(vault, [it.version_id for it in gone], house.clock.now_ns(), "no rule keeps it")
+        house.store(vault, {b"later": b"later"})
+    now_ns = house.clock.now_ns()
+    with house.open(key=True) as vault:
+        report = prune(vault, now_ns=now_ns, grace_ns=0)
+        assert report.deleted == 4
+        for data in [*CONTENTS.values(), b"later"]:
+            assert read(vault, key_of(data)) == data
+    house.lose_machine()
+    with house.open() as vault, pytest.raises(VaultKeyError, match="nobody knows"):
+        prune(vault, now_ns=now_ns, grace_ns=0)
+    with house.open(key=True, writer="another") as vault:
+        house.store(vault, {b"other": b"other"})
+    with house.open(key=True) as vault, pytest.raises(VaultError, match="another program"):
+        prune(vault, now_ns=now_ns, grace_ns=0)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from lifecycle_sync.model.event import PrunedEvent
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.format import decode_format
 from lifecycle_sync.vault.manifest import ManifestReader
-from lifecycle_sync.vault.prune import STRAY_NS, prune, withdraw
+from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault
 from tests.support.vaults import VaultHouse, key_of, read
 
@@ -32,7 +33,7 @@ def house(tmp_path):
     return VaultHouse(tmp_path)
 
 
-def run(house: VaultHouse, vault: Vault, grace: int = 0, **options: object):
+def run(house: VaultHouse, vault: Vault, grace: int = 0, **options: Any) -> PruneReport:
     return prune(vault, now_ns=house.clock.now_ns(), grace_ns=grace, **options)
 
 
@@ -288,17 +289,17 @@ def test_a_writer_that_was_suspended_before_it_published_looks_again(
             def late(events):
                 if not events or isinstance(events[0], PrunedEvent):
                     return publish(events)
-                writer._publish = publish
+                writer._publish = publish  # type: ignore[method-assign]
                 header = other.next_header()
                 take_back(house, vault, gone)
                 run(house, vault, grace=0 if deleted else _DAY)
-                other.next_header = lambda: header
+                other.next_header = lambda: header  # type: ignore[method-assign]
                 try:
                     return publish(events)
                 finally:
                     del other.next_header
 
-            writer._publish = late
+            writer._publish = late  # type: ignore[method-assign]
             if deleted:
                 with pytest.raises(VaultError, match="pruned before this was committed"):
                     writer.commit([version])
@@ -352,7 +353,7 @@ def test_two_prunes_that_know_different_places_lose_nothing(house, tmp_path):
         house.store(one, {b"a": data})
         with two.writer() as writer:
             # It does not know of the first.
-            two.news = lambda: False
+            two.news = lambda: False  # type: ignore[method-assign]
             writer.add(key_of(data), data + b"", again=True)
             writer.add(key_of(b"more"), b"more")
             writer.commit([house.version(b"b", key_of(data)), house.version(b"c", key_of(b"more"))])

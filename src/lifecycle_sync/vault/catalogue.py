@@ -1,7 +1,8 @@
 """What a vault's manifests say, taken up into the index and read again from there.
 
-Manifests appear and never change; one that a checkpoint covers may go. A checkpoint repeats the lines of those it covers, so that a new
-index reads few files; it has nothing of its own, and where it is damaged those it covers are read.
+Manifests appear and never change; one that a checkpoint covers may go. A checkpoint repeats the
+lines of those it covers, so that a new index reads few files; it has nothing of its own, and where
+it is damaged those it covers are read.
 A manifest that cannot be read is set down in `damaged` and the others are used.
 """
 
@@ -23,7 +24,7 @@ from lifecycle_sync.vault.format import (
 )
 from lifecycle_sync.vault.index import Index, KnownManifest
 from lifecycle_sync.vault.manifest import (
-    Gone,
+    GoneError,
     Header,
     Line,
     ManifestReader,
@@ -146,7 +147,7 @@ class Catalogue:
                 continue
             try:
                 reader = self._reader(name)
-            except Gone as error:
+            except GoneError as error:
                 gone.add(name)
                 if last:
                     self.set_down(name, error)
@@ -159,7 +160,7 @@ class Catalogue:
         for name in sorted(readers):
             try:
                 whole = self._read(readers[name])
-            except Gone as error:
+            except GoneError as error:
                 gone.add(name)
                 if last:
                     self.set_down(name, error)
@@ -194,7 +195,7 @@ class Catalogue:
                     operation="read manifest",
                     subject=name,
                 )
-        except Gone:
+        except GoneError:
             raise
         except VaultCorruptError as error:
             self.set_down(name, error)
@@ -226,7 +227,7 @@ class Catalogue:
                 if added and needed:
                     self._add(_taken_lines(reader))
             keep(self._storage, manifest_path(name))
-        except Gone:
+        except GoneError:
             raise
         except VaultCorruptError as error:
             self.set_down(name, error)

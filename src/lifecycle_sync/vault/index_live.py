@@ -1,4 +1,4 @@
-"""What a vault needs, worked out beside its index: contents that versions hold, and what lies where.
+"""What a vault needs, worked out beside its index: what versions hold, and what of each pack.
 
 The tables are temporary ones of SQLite's, in a file of its own, so that the memory stays the same
 however many contents there are.
@@ -46,9 +46,11 @@ ORDER BY sha256 LIMIT 1000
 """
 _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
-WHERE NOT condemned AND stored + count * ? < length * ? ORDER BY id
+WHERE NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id
 """
 _CHUNK = 500
+# What a pack has beside its members, at most: its end, and what encryption adds.
+_FIXED = 2048
 # A content that a version holds: its key, the id of the version, and when that was told.
 Held = tuple[bytes, bytes, int]
 
@@ -135,7 +137,7 @@ class Live:
     def partly_used_packs(self, share: float) -> list[Pack]:
         """Packs of which less than this share of their bytes is used."""
         with self._index.raw() as connection:
-            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, share)).fetchall()
+            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, _FIXED, share)).fetchall()
         return [Pack._make(row) for row in rows]
 
     def gather(self, packs: Sequence[Pack]) -> None:

@@ -205,7 +205,7 @@ class IndexPruned(IndexFile):
         connection.executemany("INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?, ?)", rows)
         if connection.total_changes() - before == len(rows):
             return
-        if connection.execute(f"SELECT {IS_CONDEMNED.format('?1')}", (place,)).get:  # noqa: S608
+        if connection.execute(f"SELECT {IS_CONDEMNED.format('?1')}", (place,)).get:
             connection.executemany(
                 "INSERT OR IGNORE INTO other_place SELECT ?1, ?2, ?3, ?4, ?5"
                 " WHERE NOT EXISTS (SELECT 1 FROM content WHERE key = ?1 AND place = ?2)",

@@ -132,7 +132,7 @@ class ObjectLine(NamedTuple):
     parts: tuple[ObjectPart, ...]
 
 
-class Gone(VaultCorruptError):
+class GoneError(VaultCorruptError):
     """A manifest that was listed and is not there (any more)."""
 
 
@@ -412,8 +412,8 @@ def _object_line(line: _ObjectLine) -> ObjectLine:
     return ObjectLine(key_from_text(line.content), line.size, parts)
 
 
-def _gone(name: str) -> Gone:
-    return Gone(
+def _gone(name: str) -> GoneError:
+    return GoneError(
         "is missing",
         operation="read manifest",
         subject=name,

@@ -33,13 +33,13 @@ from lifecycle_sync.model.content import key_from_text
 from lifecycle_sync.model.event import CondemnedEvent, PrunedEvent
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.compaction import compact
+from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.index_live import Held, Live, Pack
 from lifecycle_sync.vault.index_pruned import Condemned
-from lifecycle_sync.vault.manifest import Gone, Line, ManifestReader
-from lifecycle_sync.vault.copying_out import put_again, put_member
+from lifecycle_sync.vault.manifest import GoneError, Line, ManifestReader
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import SealedStorage, opened
 
@@ -119,7 +119,15 @@ def prune(
     name of a checkpoint before what it repeats goes. `progress` is told files and bytes so far.
     Raises `VaultCorruptError` where a manifest is damaged or missing, and `CancelledError`.
     """
-    it = _Pruning(vault, now_ns, grace_ns, repack_below, dry_run, progress, cancel)
+    it = _Pruning(
+        vault,
+        now_ns,
+        grace_ns,
+        repack_below=repack_below,
+        dry_run=dry_run,
+        progress=progress,
+        cancel=cancel,
+    )
     try:
         return it.run(going, compacted)
     finally:
@@ -132,6 +140,7 @@ class _Pruning:
         vault: Vault,
         now_ns: int,
         grace_ns: int,
+        *,
         repack_below: float,
         dry_run: bool,
         progress: Callable[[int, int], None] | None,
@@ -181,7 +190,7 @@ class _Pruning:
             self._refuse_damage()
             try:
                 self._read_manifests()
-            except Gone:
+            except GoneError:
                 # A checkpoint that repeats it is there by now.
                 if not left:
                     raise
@@ -228,13 +237,14 @@ class _Pruning:
                 continue
             try:
                 self._read_manifest(name)
-            except Gone:
+            except GoneError:
                 raise
             except VaultCorruptError as error:
                 catalogue.set_down(name, error)
                 self._refuse_damage()
                 # What it repeats is there.
-                return self._read_manifests()
+                self._read_manifests()
+                return
             self._read |= {name} | repeated
 
     def _read_manifest(self, name: str) -> None:
@@ -375,7 +385,7 @@ class _Pruning:
         report.waiting = report.waiting_bytes = 0
         report.waiting_until_ns = None
         due, waiting = self._condemned_there()
-        for name, size, it in waiting:
+        for _, size, it in waiting:
             report.waiting += 1
             report.waiting_bytes += size
             until_ns = it.at_ns + self._grace_ns
@@ -441,10 +451,8 @@ class _HeldLine(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_HeldLine).decode
 # Events that hold no content.
-_OTHERS = tuple(
-    b'{"event":"%s"' % name
-    for name in (b"state", b"directory", b"repository", b"policy", b"assignment", b"hold")
-) + (b'{"event":"confirmation"', b'{"event":"pruned"', b'{"event":"condemned"')
+_NAMES = ("state", "directory", "repository", "policy", "assignment", "hold", "confirmation")
+_OTHERS = tuple(f'{{"event":"{name}"'.encode() for name in (*_NAMES, "pruned", "condemned"))
 
 
 def _held(lines: Collection[Line]) -> Iterator[Held]:

@@ -3,15 +3,15 @@
 Nothing is promised before `commit` returns. A manifest is made durable only after everything it
 speaks of is; what is left of a session that ends before is bytes that nobody refers to.
 
-No lock keeps a prune away that condemns packs and objects meanwhile. What is condemned counts as not
-stored, so a session that knows of it stores anew. That leaves the one that learns of it late:
+No lock keeps a prune away that condemns packs and objects meanwhile. What is condemned counts as
+not stored, so a session that knows of it stores anew. That leaves the one that learns of it late:
 
 - a writer publishes its manifest, then lists the manifests again;
 - a prune publishes what it condemns, then lists the manifests again, then deletes.
 
 Of two who each publish first and look after that, one sees the other, whatever the timing. If the
-prune sees the manifest, it copies out what that needs before it deletes anything. If the writer sees
-the condemnation, it writes what it relies on again, in a further manifest, before its commit
+prune sees the manifest, it copies out what that needs before it deletes anything. If the writer
+sees the condemnation, it writes what it relies on again, in a further manifest, before its commit
 returns; and where the bytes have gone by then, it takes its versions back and the commit fails.
 Either may stop for a week between any two steps. A name that was condemned is never used again, so
 nothing that is deleted late can be something new: what is stored while anything is condemned has
@@ -30,6 +30,7 @@ from lifecycle_sync.errors import StorageMissingError, VaultError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
 from lifecycle_sync.vault.events import VersionLine, encode_event, told_at
 from lifecycle_sync.vault.format import PACKS, SMALL_SIZE_MAX, pack_name, salt_frame
 from lifecycle_sync.vault.frames import FrameCompressor, key_of
@@ -44,7 +45,6 @@ from lifecycle_sync.vault.manifest import (
 )
 from lifecycle_sync.vault.objects import ObjectUpload, Workers
 from lifecycle_sync.vault.pack import PACK_SIZE_MAX, PackBuilder, PackContents, Packed, packed
-from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
 from lifecycle_sync.vault.sealing import opened, seal
 
 if TYPE_CHECKING:
