@@ -48,7 +48,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "delete": ("trash", "Move files into the trash."),
         "undelete": ("trash", "Give files back out of the trash, or list it."),
         "purge": ("trash", "Unlink what lies in the trash past its grace."),
-        "verify": ("verify", "Look for damage in vault and archive."),
+        "verify": ("verify", "Look for damage in vault and archive, and heal it."),
+        "drill": ("drill", "Restore some versions for a trial, and compare them."),
         "vault": ("vault", "Copy a vault, mend it from a copy, and look after its keys."),
     },
     "Temporary files": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from lifecycle_sync.model.check import CheckNote
 from lifecycle_sync.model.conflict import Conflict, Resolved
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.record import (
@@ -54,6 +55,14 @@ class WatchStore(Protocol):
 
     def note_loop(self, note: LoopNote) -> None:
         """In place of what was noted of that loop before."""
+        ...
+
+    def checks(self) -> list[CheckNote]:
+        """The last of each examination, by what and subject."""
+        ...
+
+    def note_check(self, note: CheckNote) -> None:
+        """In place of what was noted of that examination of that subject before."""
         ...
 
     def prune_runs(self, repository_id: bytes, keep: int) -> None:

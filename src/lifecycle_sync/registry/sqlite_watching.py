@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import astuple
 
+from lifecycle_sync.model.check import CheckNote
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.record import StoredDirectory
 from lifecycle_sync.model.watch import ScrubNote, WatchNote
@@ -104,6 +105,15 @@ class SqliteWatching(SqliteBase):
     def note_loop(self, note: LoopNote) -> None:
         with self._db.write() as connection:
             connection.execute(WATCHING["note_loop"], note)
+
+    def checks(self) -> list[CheckNote]:
+        with self._db.read() as connection:
+            rows = connection.execute(WATCHING["checks"]).fetchall()
+        return [CheckNote._make(row) for row in rows]
+
+    def note_check(self, note: CheckNote) -> None:
+        with self._db.write() as connection:
+            connection.execute(WATCHING["note_check"], note)
 
     def prune_runs(self, repository_id: bytes, keep: int) -> None:
         with self._db.write() as connection:

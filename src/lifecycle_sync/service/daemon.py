@@ -4,7 +4,7 @@ The *registry sync* brings the registry in step, the *backup* keeps what changed
 enforcement* does what policies ask for beside that, the *clean-up* purges the trash past its grace;
 a disk that is too full is relieved before that, by what has a verified copy. Folders of temporary
 files, where the settings name some, are cleaned up too, and watched by threads; beside them a
-thread scrubs.
+thread scrubs, and one tends what is kept.
 What killed processes left pending is settled before the first pass; while the clock is in doubt
 nothing is purged.
 
@@ -29,6 +29,7 @@ from lifecycle_sync.errors import (
     LifecycleError,
     OfflineError,
     RegistryError,
+    StorageError,
 )
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
@@ -42,6 +43,7 @@ from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due
 from lifecycle_sync.service.scrubbing import Scrubber
 from lifecycle_sync.service.temp.keeping import TempKeeping
+from lifecycle_sync.service.tending import COPIES, Tending, update_copies
 from lifecycle_sync.service.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -148,6 +150,7 @@ class Daemon:
             settings = self._engine.settings
             self._note(BACKUP, took, float(settings.backup_interval))
             self._note(ENFORCEMENT, took, float(settings.policy_enforcement_interval))
+            self._update_copies()
         if self._on_enforced is not None:
             self._on_enforced(enforced)
         return enforced
@@ -167,11 +170,15 @@ class Daemon:
         self._engine.registry.give_back_memory()
         if self._hashes is not False:
             scrubber.start()
+        tending = Tending(self._engine, self._followed_now, self._on_trouble)
+        if self._policies:
+            tending.start()
         try:
             if self._temp is not None:
                 self._temp.watch(lambda: self.scheduler.soon(TEMP))
             self.scheduler.run(until)
         finally:
+            tending.stop()
             scrubber.stop()
         return not self._cancel.cancelled
 
@@ -226,7 +233,7 @@ class Daemon:
             jobs.append(Job(TEMP, every, self._temp.clean))
         return [
             *jobs,
-            Job(BACKUP, backup, lambda: self._keep(BACKUPS), backup),
+            Job(BACKUP, backup, self._back_up, backup),
             Job(ENFORCEMENT, enforcement, lambda: self._keep(ALL - BACKUPS), enforcement),
             Job(CLEANUP, cleanup, self._purge, first_due(purged_ns, cleanup, now_ns)),
             Job(SPACE, SPACE_SECONDS, self._make_room),
@@ -238,6 +245,29 @@ class Daemon:
 
     def _keep(self, verbs: Collection[Verb]) -> None:
         self.enforce(verbs)
+
+    def _back_up(self) -> None:
+        self.enforce(BACKUPS)
+        self._update_copies()
+
+    def _update_copies(self) -> None:
+        """Bring further places of the vaults up to date; one that is away is told, and is no error
+        of the backup."""
+        settings = self._engine.settings
+        if not (settings.backup_copies or settings.archive_copies):
+            return
+        begun = seconds_since_boot()
+        failures = update_copies(self._engine, self._cancel)
+        error = None
+        if failures:
+            error = StorageError(
+                "; ".join(f"{path}: {why}" for path, why in failures),
+                operation="copy vault",
+                remedy="mount its disk: the next backup brings it up to date",
+            )
+            self._on_trouble(error)
+        took = seconds_since_boot() - begun
+        self._note(COPIES, took, float(settings.backup_interval), error)
 
     def _recover(self, repository: Repository) -> None:
         count = self._engine.acts.recover(repository, self._cancel)

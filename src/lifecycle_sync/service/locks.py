@@ -22,6 +22,7 @@ _OPERATIONS = {
     "add": "add root",
     "act": "act on root",
     "turn": "act on root",
+    "drill": "restore for a trial",
 }
 
 

@@ -6,7 +6,7 @@ import os
 
 from lifecycle_sync.config import Settings
 
-_COMPANIONS = ("", "-wal", "-shm", ".lock", ".locks", ".index", ".rebuild", ".hashing")
+_COMPANIONS = ("", "-wal", "-shm", ".lock", ".locks", ".index", ".rebuild", ".hashing", ".drill")
 # Databases that a rebuild set aside, and the copies that migrations take.
 _KEPT = (".corrupt-", ".set-aside-", ".v")
 

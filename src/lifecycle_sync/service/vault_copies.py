@@ -76,6 +76,32 @@ def copy_vault(
         )
 
 
+def update_copy(
+    engine: Engine, kind: VaultKind, place: str, progress: Progress, cancel: CancelToken
+) -> CopyReport:
+    """Bring a copy that is there up to date. None is made: an empty mount point is not taken for
+    one. Raises `VaultError`, and `UsageError` as `copy_vault` does."""
+    path = checked_place(engine, place, kind, "copy vault")
+    vault = engine.vaults.get(kind, create=False, to_read=True)
+    with opening.open_storage(path, engine.fs, create=False) as below:
+        if opening.read_format(below, path, kind, vault.store_id, write=True) is None:
+            raise VaultMissingError(
+                "is empty: there is no copy in it",
+                operation="copy vault",
+                subject=path,
+                remedy="check that its disk is mounted; `lifecycle vault copy` makes a new one",
+            )
+        target = copy_target(below, path, vault, dry_run=False)
+        with reported(progress, "copy", path):
+            return copy_files(
+                vault.storage,
+                target,
+                check=False,
+                progress=progress.advance,
+                cancel=cancel,
+            )
+
+
 def mend_vault(
     engine: Engine,
     place: str,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import CancelledError, LifecycleError
+from lifecycle_sync.model.check import VERIFY, CheckNote
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.observe.throttle import Throttle
 from lifecycle_sync.report.records import below
@@ -155,7 +156,48 @@ def verify_vault(
         _copy(engine, vault, path, manner, pace=pace, progress=progress, cancel=cancel)
         for path in copies_of(engine, kind)
     ]
-    return replace(outcome, copies=tuple(copies))
+    outcome = replace(outcome, copies=tuple(copies))
+    _note(engine, vault, outcome)
+    return outcome
+
+
+def _note(engine: Engine, vault: Vault, outcome: VaultOutcome) -> None:
+    """The evidence, for the vault and each copy that was looked at."""
+    report = outcome.report
+    assert report is not None, "it was examined"
+    now_ns = engine.now_ns()
+    left = [it for it in outcome.damage if not it.healed]
+    notes = [
+        CheckNote(
+            VERIFY,
+            os.fsencode(vault.path),
+            now_ns,
+            report.hashed,
+            report.hashed_bytes,
+            len(left),
+            f"{left[0].subject}: {left[0].detail}" if left else "",
+            vault.index.check_totals("").oldest_ns,
+        )
+    ]
+    for copy in outcome.copies:
+        check = copy.check
+        if check is None:
+            continue
+        message = f"{check.behind:,} files are not copied yet" if check.behind else ""
+        notes.append(
+            CheckNote(
+                VERIFY,
+                os.fsencode(copy.path),
+                now_ns,
+                check.hashed,
+                check.bytes,
+                len(check.damaged) - check.mended,
+                message,
+                vault.index.check_totals(copy.path).oldest_ns,
+            )
+        )
+    for note in notes:
+        engine.registry.note_check(note)
 
 
 def _left(

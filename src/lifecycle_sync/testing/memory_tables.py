@@ -15,6 +15,7 @@ from typing import Any
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import NotFoundError, RegistryError, UsageError
 from lifecycle_sync.model.act import VersionRow
+from lifecycle_sync.model.check import CheckNote
 from lifecycle_sync.model.conflict import Conflict
 from lifecycle_sync.model.file import (
     FileFlag,
@@ -153,6 +154,7 @@ class Tables:
     decided_seq: int = -(2**63)
     switches: dict[str, Switch] = field(default_factory=dict)
     loops: dict[str, LoopNote] = field(default_factory=dict)
+    checks: dict[tuple[str, bytes], CheckNote] = field(default_factory=dict)
     # By row.
     conflicts: dict[int, Conflict] = field(default_factory=dict)
     last_number: int = 0
@@ -186,6 +188,7 @@ class Tables:
             downloads=dict(self.downloads),
             switches=dict(self.switches),
             loops=dict(self.loops),
+            checks=dict(self.checks),
             conflicts=dict(self.conflicts),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from lifecycle_sync.model.check import CheckNote
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
@@ -111,6 +112,14 @@ class MemoryWatching(MemoryBase):
     def note_loop(self, note: LoopNote) -> None:
         with self._writing() as tables:
             tables.loops[note.name] = note
+
+    def checks(self) -> list[CheckNote]:
+        with self._reading() as tables:
+            return [tables.checks[key] for key in sorted(tables.checks)]
+
+    def note_check(self, note: CheckNote) -> None:
+        with self._writing() as tables:
+            tables.checks[note.what, note.subject] = note
 
     def prune_runs(self, repository_id: bytes, keep: int) -> None:
         with self._writing() as tables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lifecycle_sync.errors import NotFoundError
+from lifecycle_sync.model.check import CheckNote
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.watch import ScrubNote, WatchNote
@@ -113,6 +114,15 @@ class WatchContract(RegistryContractBase):
     @staticmethod
     def to_hash(house: House) -> set[bytes]:
         return {task.name for task in house.registry.to_hash(house.root, 0, 100)}
+
+    def test_of_each_examination_the_last_time_is_known(self, house: House) -> None:
+        assert house.registry.checks() == []
+        first = CheckNote("verify", b"/srv/vault", 5, 10, 1000, 0, "", 3)
+        again = CheckNote("verify", b"/srv/vault", 9, 12, 1200, 1, "one file is damaged", 4)
+        drill = CheckNote("drill", house.root, 7, 20, 500, 0, "seed 4", 7)
+        for note in (first, drill, again):
+            house.registry.note_check(note)
+        assert house.registry.checks() == [drill, again]
 
     def test_how_far_a_scrub_has_come_is_kept_until_its_root_goes(self, house: House) -> None:
         other, _, _ = house.other_root()

@@ -388,6 +388,17 @@ class Index(IndexChecks, IndexPruned):
             ).fetchall()
             return rows
 
+    def version_near(self, part: float) -> tuple[str, int, int] | None:
+        """Manifest, frame and offset of the version that stands at a part (0 up to 1) of all."""
+        with self._use() as connection:
+            row: tuple[str, int, int] | None = connection.execute(
+                "SELECT name, frame, offset FROM version JOIN manifest ON manifest.id = manifest"
+                " WHERE version.rowid >= ? * (SELECT max(rowid) FROM version)"
+                " ORDER BY version.rowid LIMIT 1",
+                (part,),
+            ).fetchone()
+        return row
+
     def lines_of(self, table: str, name: str) -> Iterator[tuple[int, int]]:
         """Frame and offset of each version (or directory) that a manifest is asked for."""
         assert table in {"version", "directory"}

@@ -213,6 +213,11 @@ class Vault:
         """The versions of all files that ever had a path, the highest number first."""
         return self.index.unpruned(self._versions.at_path(repository_id, path))
 
+    def version_at_part(self, part: float) -> VersionEvent | None:
+        """The version that stands at a part (0 up to 1) of all that are known, in no order: for who
+        draws lots. None where there is none."""
+        return self._versions.at_part(part)
+
     def all_versions(self, repository_id: bytes, under: bytes = b"") -> Iterator[VersionEvent]:
         """All versions of the files at or below a path of a repository, in order of commit."""
         return self.index.unpruned(self._versions.all(repository_id, under))

@@ -51,6 +51,15 @@ class Versions:
         wanted = (repository_id, path)
         yield from _newest_first(it for it in found if (it.repository_id, it.path) == wanted)
 
+    def at_part(self, part: float) -> VersionEvent | None:
+        """The version that stands at a part (0 up to 1) of all, in no order; None without any."""
+
+        def place() -> list[tuple[str, int, int]]:
+            found = self._index.version_near(part)
+            return [] if found is None else [found]
+
+        return next(iter(self._asked(place)), None)
+
     def all(self, repository_id: bytes, under: bytes) -> Iterator[VersionEvent]:
         yield from self._every("version", VersionEvent, repository_id, under)
 

@@ -52,3 +52,11 @@ SELECT begun_ns, after, files, bytes, slice_ns, ended_ns FROM scrubs WHERE repos
 -- name: note_scrub
 INSERT OR REPLACE INTO scrubs (repository, begun_ns, after, files, bytes, slice_ns, ended_ns)
 VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: checks
+SELECT what, subject, ended_ns, files, bytes, faults, message, since_ns FROM checks
+ORDER BY what, subject;
+
+-- name: note_check
+INSERT OR REPLACE INTO checks (what, subject, ended_ns, files, bytes, faults, message, since_ns)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
