@@ -21,7 +21,7 @@ from lifecycle_sync.service.api import (
 
 if TYPE_CHECKING:
     from lifecycle_sync.service.guarding import Stop
-    from lifecycle_sync.service.standing import LoopsStanding, Standing
+    from lifecycle_sync.service.standing import Evidence, LoopsStanding, Standing
     from lifecycle_sync.service.watch_health import RootHealth
 
 _STYLE = {
@@ -45,6 +45,7 @@ def status(session: Session) -> None:
     """
     from lifecycle_sync.service.guarding import stops
     from lifecycle_sync.service.standing import (
+        evidence,
         loops_standing,
         registry_place,
         standings,
@@ -73,6 +74,7 @@ def status(session: Session) -> None:
             there = "" if vault.there else "  (made when it is first used)"
             rows.append([name, utf8_text(vault.path) + there])
         blocks += [Heading("Places"), Table("", rows)]
+        blocks += _evidence(evidence(engine), now_ns)
         show(blocks)
 
 
@@ -126,6 +128,37 @@ def _stops(found: Sequence[Stop]) -> list[Block]:
         rows.append([stop.guard, Styled(utf8_text(stop.reason), "bad")])
         rows.append(["", stop.remedy])
     return [Heading("Attention"), Table("", rows)]
+
+
+_CHECKED = {
+    "verify": "verified",
+    "copy": "copied to",
+    "drill": "restored for a trial",
+}
+
+
+def _evidence(found: Sequence[Evidence], now_ns: int) -> list[Block]:
+    """When what is kept was examined, and what came of it."""
+    rows: list[list[Text]] = []
+    for it in found:
+        note = it.note
+        if note is None:
+            text, style = f"{utf8_text(it.place)}: never", "dim"
+        else:
+            ago = ago_text(note.ended_ns, now_ns)
+            what = "version" if it.what == "drill" else "file"
+            text = f"{utf8_text(it.place)}: {ago}, {count_text(note.files, what)}"
+            text += f", {size_text(note.bytes)}"
+            if it.what == "verify" and note.since_ns:
+                text += f"; all of it since {ago_text(note.since_ns, now_ns)}"
+            style = ""
+            if note.faults:
+                text += f": {count_text(note.faults, 'fault')}: {utf8_text(note.message)}"
+                style = "bad"
+            elif it.late:
+                style = "warn"
+        rows.append([_CHECKED[it.what], Styled(text, style) if style else text])
+    return [Heading("Evidence"), Table("", rows)] if rows else []
 
 
 def _watching(health: RootHealth | None) -> list[list[Text]]:

@@ -29,7 +29,6 @@ from lifecycle_sync.errors import (
     LifecycleError,
     OfflineError,
     RegistryError,
-    StorageError,
 )
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
@@ -257,14 +256,8 @@ class Daemon:
         if not (settings.backup_copies or settings.archive_copies):
             return
         begun = seconds_since_boot()
-        failures = update_copies(self._engine, self._cancel)
-        error = None
-        if failures:
-            error = StorageError(
-                "; ".join(f"{path}: {why}" for path, why in failures),
-                operation="copy vault",
-                remedy="mount its disk: the next backup brings it up to date",
-            )
+        error = update_copies(self._engine, self._cancel)
+        if error is not None:
             self._on_trouble(error)
         took = seconds_since_boot() - begun
         self._note(COPIES, took, float(settings.backup_interval), error)

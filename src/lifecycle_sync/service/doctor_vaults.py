@@ -6,7 +6,7 @@ import os
 
 from lifecycle_sync.act.batches import DamagedBatch
 from lifecycle_sync.act.trash import Trash
-from lifecycle_sync.clock import Clock
+from lifecycle_sync.clock import NS_PER_SECOND, Clock
 from lifecycle_sync.config import Settings
 from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.fileops import FileOps
@@ -14,12 +14,14 @@ from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service.doctor_findings import (
     Finding,
+    age_text,
     fault,
     fault_from,
     fine,
     size_text,
     warning,
 )
+from lifecycle_sync.service.standing import evidence_of
 from lifecycle_sync.service.vaults import identity_of, index_folder, misplaced, recipients_of
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Identities, Recipients, others_may_read
@@ -41,6 +43,32 @@ def examine_vaults(
     if registry is not None:
         for repository in roots:
             found += _trash(registry, repository, clock, fs)
+        found += _evidence(registry, settings, clock.now_ns())
+    return found
+
+
+_EXAMINED = {
+    "verify": ("verified", "`lifecycle verify --all --heal`, or let `lifecycle run` go on"),
+    "copy": ("brought up to date", "mount its disk; `lifecycle vault copy`"),
+    "drill": ("restored from for a trial", "`lifecycle drill`, or let `lifecycle run` go on"),
+}
+
+
+def _evidence(registry: SqliteRegistry, settings: Settings, now_ns: int) -> list[Finding]:
+    """Examinations that found something, or are too long ago."""
+    found = []
+    for it in evidence_of(registry, settings, now_ns):
+        done, remedy = _EXAMINED[it.what]
+        check, note = f"evidence.{it.what}", it.note
+        if note is not None and note.faults:
+            found.append(fault(check, it.place, f"{note.faults:,} faults: {note.message}", remedy))
+        elif it.late:
+            # The oldest byte counts, not the newest look.
+            since = "never" if note is None or not note.since_ns else "too long ago"
+            found.append(warning(check, it.place, f"was {done} {since}, as a whole", remedy))
+        elif note is not None:
+            ago = age_text((now_ns - note.ended_ns) / NS_PER_SECOND)
+            found.append(fine(check, it.place, f"was {done} {ago} ago"))
     return found
 
 

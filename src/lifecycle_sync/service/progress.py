@@ -9,8 +9,9 @@ class Progress(Protocol):
     """Called from the thread that does the work; must return at once.
 
     Phases are "index", "hash", "scrub", "verify", "heal", "copy", "mend", "drill", and the verbs of
-    acts ("backup", "delete", ...), in which the bytes may go before their file or stay 0. Totals are None where nothing is known of
-    them. `wants_totals` is False for who shows nothing: to count costs a look at everything.
+    acts ("backup", "delete", ...), in which the bytes may go before their file or stay 0. Totals
+    are None where nothing is known of them. `wants_totals` is False for who shows nothing: to count
+    costs a look at everything.
     """
 
     wants_totals: bool

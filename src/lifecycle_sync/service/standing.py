@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from lifecycle_sync.clock import to_iso
+from lifecycle_sync.clock import NS_PER_DAY, to_iso
+from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.guards import Verdict
 from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.model.check import COPY, DRILL, VERIFY, CheckNote
 from lifecycle_sync.model.file import FileFlag, LifecycleState
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import ActRun, Run
@@ -17,6 +19,7 @@ from lifecycle_sync.model.record import DirectoryTotals
 from lifecycle_sync.model.repository import Repository, RepositoryStatus
 from lifecycle_sync.model.trash import TrashTotals
 from lifecycle_sync.model.watch import ScrubNote
+from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.report.records import path_fields, repository_fields, run_fields, utf8_text
 from lifecycle_sync.service.cookies import followed_by
 from lifecycle_sync.service.engine import Engine
@@ -86,6 +89,8 @@ def standing_of(engine: Engine, repository: Repository) -> Standing:
 
 _UNKEPT = frozenset({LifecycleState.UPLOADED, LifecycleState.BACKUP_PENDING})
 _ACTS = 100
+# A copy that is older than that is told of.
+_COPY_DAYS = 7
 
 
 def _last_backup(engine: Engine, repository_id: bytes) -> ActRun | None:
@@ -120,6 +125,71 @@ def vault_places(engine: Engine) -> list[VaultPlace]:
         VaultPlace(kind.value, engine.vaults.path(kind), engine.vaults.is_there(kind))
         for kind in VaultKind
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the state of what is kept at one place, or of restores from it: the last
+    examination; None where there was none. `what` and `subject` as for `CheckNote`; `place` names
+    it for people, `late` says that it should have been done since."""
+
+    what: str
+    place: bytes
+    note: CheckNote | None
+    late: bool
+
+
+def evidence(engine: Engine) -> list[Evidence]:
+    """Of vault, archive and their copies when they were verified and copied to, and of each root
+    when versions of it were restored for a trial. Changes nothing."""
+    settings, now_ns = engine.settings, engine.now_ns()
+    return evidence_of(engine.registry, settings, now_ns)
+
+
+def evidence_of(registry: Registry, settings: Settings, now_ns: int) -> list[Evidence]:
+    """`evidence`, for who has no engine."""
+    notes = {(it.what, it.subject): it for it in registry.checks()}
+    found = []
+
+    roots = registry.repositories()
+    # Before there was anything to examine nothing is late.
+    begun_ns = min((it.added_ns for it in roots), default=now_ns)
+
+    def add(what: str, subject: bytes, place: bytes, days: float, begun_ns: int = begun_ns) -> None:
+        note = notes.get((what, subject))
+        last_ns = max(begun_ns, 0 if note is None else note.since_ns)
+        late = bool(days) and now_ns - last_ns > days * NS_PER_DAY
+        found.append(Evidence(what, place, note, late))
+
+    for path, copies in (
+        (settings.backup_path, settings.backup_copies),
+        (settings.archive_path, settings.archive_copies),
+    ):
+        if os.path.isdir(path):
+            # What is new waits for its turn: a round and a half.
+            add(VERIFY, os.fsencode(path), os.fsencode(path), settings.verify_days * 1.5)
+        for copy in copies:
+            add(VERIFY, os.fsencode(copy), os.fsencode(copy), settings.verify_days * 1.5)
+            add(COPY, os.fsencode(copy), os.fsencode(copy), _COPY_DAYS)
+    for it in roots:
+        add(DRILL, it.repository_id, it.path, settings.drill_days * 1.5, it.added_ns)
+    return found
+
+
+def evidence_fields(it: Evidence) -> dict[str, Any]:
+    """Evidence as a part of a JSON document."""
+    note = it.note
+    return {
+        "what": it.what,
+        **path_fields(it.place),
+        "late": it.late,
+        "at": None if note is None else to_iso(note.ended_ns),
+        "since": to_iso(note.since_ns) if note is not None and note.since_ns else None,
+        "files": note.files if note else 0,
+        "bytes": note.bytes if note else 0,
+        "faults": note.faults if note else 0,
+        "message": utf8_text(note.message) if note else "",
+    }
 
 
 def _judge(engine: Engine, repository: Repository) -> tuple[RepositoryStatus, Verdict | None]:
@@ -225,6 +295,7 @@ def status_fields(engine: Engine, found: list[Standing]) -> dict[str, Any]:
             {"kind": it.kind, **path_fields(os.fsencode(it.path)), "there": it.there}
             for it in vault_places(engine)
         ],
+        "checks": [evidence_fields(it) for it in evidence(engine)],
         "running": loops.running,
         "loops": [_loop_fields(loop, loops.running) for loop in loops.loops],
         "roots": [standing_fields(standing) for standing in found],

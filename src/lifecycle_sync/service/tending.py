@@ -223,10 +223,11 @@ def _last_ns(engine: Engine, what: str, subject: bytes) -> int:
     )
 
 
-def update_copies(engine: Engine, cancel: CancelToken) -> list[tuple[str, str]]:
-    """Bring the copies that the settings name up to date: why each that is not cannot be. None is
-    made: an empty mount point is not taken for one. Raises `CancelledError`."""
-    failures: list[tuple[str, str]] = []
+def update_copies(engine: Engine, cancel: CancelToken) -> StorageError | None:
+    """Bring the copies that the settings name up to date, and note it; what became of those that
+    could not be. None is made: an empty mount point is not taken for one. Raises `CancelledError`.
+    """
+    failures: list[str] = []
     before = {it.subject: it for it in engine.registry.checks() if it.what == COPY}
     for kind in VaultKind:
         places = copies_of(engine, kind)
@@ -248,5 +249,11 @@ def update_copies(engine: Engine, cancel: CancelToken) -> list[tuple[str, str]]:
             note = CheckNote(COPY, subject, now_ns, files, size, faults, why, since_ns)
             engine.registry.note_check(note)
             if why:
-                failures.append((path, why))
-    return failures
+                failures.append(f"{path}: {why}")
+    if not failures:
+        return None
+    return StorageError(
+        "; ".join(failures),
+        operation="copy vault",
+        remedy="mount its disk: the next backup brings it up to date",
+    )
