@@ -106,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     verify_megabytes_per_second: Rate = None
     drill_days: Days = 7
     drill_files: Count = 20
+    prune_days: Days = 0
+    prune_grace_days: Days = 7
     hash_algorithm: Algorithm = "sha256"
     calculate_hashes: Flag = True
     walker: Walker = "auto"

@@ -111,6 +111,8 @@ def test_an_empty_file_means_the_documented_defaults_beside_it(tmp_path):
         "verify_megabytes_per_second": None,
         "drill_days": 7,
         "drill_files": 20,
+        "prune_days": 0,
+        "prune_grace_days": 7,
         "hash_algorithm": "sha256",
         "calculate_hashes": True,
         "walker": "auto",

@@ -59,6 +59,7 @@ class _Recovery:
             "recall": self._restored,
             "restore": self._restored,
             "purge": self._purge,
+            "prune": self._prune,
         }
 
     def run(self) -> list[Done]:
@@ -133,6 +134,15 @@ class _Recovery:
             return
         self._site.owed.append(self._state(operation, file, _DELETED))
         self._completed(operation, file, RecordChange(file.file_id, state=_DELETED))
+
+    def _prune(self, operation: Operation, file: ActFile) -> None:
+        # The registry knows by now what the vault was told.
+        told = json.loads(operation.details or "{}").get("versions", [])
+        left = {it.number for it in self._site.registry.versions(file.file_id)}
+        if left.intersection(told):
+            self._interrupted(operation, file, "its versions stay")
+            return
+        self._results.outcomes.append(ActOutcome(operation.operation_id, COMPLETED))
 
     def _moved(self, operation: Operation) -> bool:
         found = self._in_trash.get(operation.operation_id)

@@ -38,6 +38,7 @@ _DONE = {
     "undelete": ("gave back", "would give back"),
     "restore": ("restored", "would restore"),
     "purge": ("purged", "would purge"),
+    "prune": ("pruned versions of", "would prune versions of"),
     "expire": ("past their retention:", "would be past their retention:"),
     "conflict": ("resolved conflicts:", "would resolve conflicts:"),
     "apply": ("done:", "would do:"),

@@ -159,7 +159,9 @@ def pause(session: Session, reason: str, owner: str | None) -> None:
     if session.as_json:
         write_json({"paused": True, "reason": switch.reason, "owner": switch.owner})
     else:
-        write_line("Paused: nothing is archived, deleted or purged until `lifecycle resume`")
+        write_line(
+            "Paused: nothing is archived, deleted, purged or pruned until `lifecycle resume`"
+        )
 
 
 @command("resume", examples="lifecycle resume")
@@ -290,7 +292,7 @@ def release(session: Session, name: tuple[str, ...], dry_run: bool) -> None:
     "types",
     multiple=True,
     type=click.Choice(
-        ["backup", "archive", "expire", "delete", "purge", "undelete", "recall", "restore"]
+        ["backup", "archive", "expire", "delete", "purge", "prune", "undelete", "recall", "restore"]
     ),
     help="Only these (default: all that was ever done).",
 )

@@ -1,4 +1,4 @@
-"""`lifecycle vault`: copies of a vault, damage mended from one, and its keys."""
+"""`lifecycle vault`: copies of a vault, damage mended from one, pruning, and keys."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lifecycle_sync.cli.command import command
 from lifecycle_sync.cli.output import write_json, write_line
 from lifecycle_sync.cli.session import Session
 from lifecycle_sync.cli.vault_keys import keygen, recipients, rewrite
+from lifecycle_sync.cli.vault_prune import prune
 from lifecycle_sync.cli.words import count_text, name_text, size_text
 from lifecycle_sync.service.api import path_fields
 
@@ -23,7 +24,7 @@ _place = click.argument("dir", type=click.Path())
 
 @click.group("vault", context_settings={"help_option_names": ["-h", "--help"]})
 def vault() -> None:
-    """Copy a vault, mend it from a copy, and look after its keys."""
+    """Copy a vault, mend it from a copy, prune it, and look after its keys."""
 
 
 @command(
@@ -128,5 +129,5 @@ def _fields(verb: str, place: str, report: CopyReport, *, dry_run: bool) -> dict
     }
 
 
-for _order in (copy, mend, keygen, recipients, rewrite):
+for _order in (copy, mend, prune, keygen, recipients, rewrite):
     vault.add_command(_order)

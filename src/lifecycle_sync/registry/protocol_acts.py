@@ -122,6 +122,11 @@ class ActStore(Protocol):
         """Newest first. They outlive the record."""
         ...
 
+    def drop_versions(self, versions: Sequence[tuple[bytes, bytes]], at_ns: int) -> int:
+        """Forget versions (file, version) that a vault was told are kept no longer, of those that
+        were kept at `at_ns` or before; how many that were. Idempotent."""
+        ...
+
     def applied_manifests(self, store_id: bytes) -> set[str]:
         """The manifests of a vault that are in the registry."""
         ...
@@ -273,6 +278,7 @@ class ReplayStore(Protocol):
         Idempotent, and the same in whatever order and portions events come, as long as those of a
         file come with or after one of its repository, and no two files claim one place: then the
         newer one is live and the older one DELETED. It is written in portions, so an error may
-        leave some of it written; repeat it. Events that cannot be placed are counted.
+        leave some of it written; repeat it. Events that cannot be placed are counted. Versions that
+        were pruned are forgotten; that they do not come after is the vault's to see to.
         """
         ...

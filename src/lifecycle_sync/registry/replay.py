@@ -17,6 +17,7 @@ from lifecycle_sync.model.event import (
     Event,
     HoldEvent,
     PolicyEvent,
+    PrunedEvent,
     RepositoryEvent,
     StateEvent,
     VersionEvent,
@@ -91,6 +92,7 @@ class Told:
     files: dict[bytes, ToldFile] = field(default_factory=dict)
     holds: list[HoldEvent] = field(default_factory=list)
     confirmations: list[ConfirmationEvent] = field(default_factory=list)
+    pruned: list[PrunedEvent] = field(default_factory=list)
 
 
 def fold(events: Iterable[Event]) -> Told:
@@ -110,6 +112,8 @@ def fold(events: Iterable[Event]) -> Told:
             told.holds.append(event)
         elif isinstance(event, ConfirmationEvent):
             told.confirmations.append(event)
+        elif isinstance(event, PrunedEvent):
+            told.pruned.append(event)
     return told
 
 

@@ -46,6 +46,9 @@ _TO_BACK_UP = _to_back_up()
 _KINDS = {int(kind): kind for kind in Kind}
 
 
+_VERSIONS_DROPPED = 5_000
+
+
 class SqliteActs(SqliteBase):
     """`ActStore`."""
 
@@ -197,6 +200,16 @@ class SqliteActs(SqliteBase):
                 "SELECT name FROM manifests_applied WHERE store_id = ?", (store_id,)
             ).fetchall()
         return {name for (name,) in rows}
+
+    def drop_versions(self, versions: Sequence[tuple[bytes, bytes]], at_ns: int) -> int:
+        count = 0
+        for start in range(0, len(versions), _VERSIONS_DROPPED):
+            some = versions[start : start + _VERSIONS_DROPPED]
+            with self._db.write(durable=True) as connection:
+                before = connection.total_changes()
+                connection.executemany(ACTS["drop_version"], ((*it, at_ns) for it in some))
+                count += connection.total_changes() - before
+        return count
 
     def add_applied(self, store_id: bytes, names: Sequence[str], now_ns: int) -> None:
         with self._db.write(durable=True) as connection:

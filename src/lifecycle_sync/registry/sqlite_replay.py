@@ -5,10 +5,17 @@ See `ReplayStore.apply_events` for what holds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from lifecycle_sync.model.event import Event, HoldEvent, PolicyEvent, RepositoryEvent
+from lifecycle_sync.model.event import (
+    Event,
+    HoldEvent,
+    PolicyEvent,
+    PrunedEvent,
+    RepositoryEvent,
+)
 from lifecycle_sync.model.hold import Hold
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection
@@ -55,6 +62,7 @@ class SqliteReplay(SqliteHolds):
                     archive=kind == "archive",
                 )
                 waiting.extend(files.write(told.files))
+                result.others += self._tell_pruned(connection, told.pruned)
                 self._govern(connection, files.to_govern, now_ns)
                 if last:
                     connection.executemany(
@@ -133,6 +141,15 @@ class SqliteReplay(SqliteHolds):
         else:
             self._remove_policy(connection, name, rules.at_ns)
         return 1
+
+    @staticmethod
+    def _tell_pruned(connection: Connection, gone: Sequence[PrunedEvent]) -> int:
+        if not gone:
+            return 0
+        told = [(version_id.hex(), it.at_ns) for it in gone for version_id in it.version_ids]
+        found = connection.execute(ACTS["told_pruned"], (json.dumps(told),)).fetchall()
+        connection.executemany(ACTS["drop_version"], found)
+        return len(found)
 
     @staticmethod
     def _tell_hold(connection: Connection, hold: HoldEvent) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from lifecycle_sync.act import backup, purging, removal
 from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.erase import limits_of
+from lifecycle_sync.act.pruning import Pruned, prune_versions
 from lifecycle_sync.act.site import Done, Site
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY
@@ -28,6 +30,7 @@ _BATCH_FILES = 5_000
 # files, or as many bytes as a batch has, are done in one turn.
 _PART_FILES = 3_000
 _TURN_FILES = 40_000
+_PRUNED_FILES = 5_000
 
 
 class Acts(BringingBack):
@@ -162,6 +165,24 @@ class Acts(BringingBack):
         return self._in_batches(
             repository, "archive", files, act, BATCH_MAX, progress=progress, cancel=cancel
         )
+
+    def prune_versions(
+        self,
+        repository: Repository,
+        files: Iterable[Pruned],
+        *,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Report:
+        """Keep versions of files of a root in the backup vault no longer."""
+        report = Report("prune")
+        coming = iter(files)
+        with self._order(repository, report, progress, cancel) as order:
+            while batch := list(islice(coming, _PRUNED_FILES)):
+                with order.batch() as site:
+                    report.add(prune_versions(site, batch))
+                order.check()
+        return report
 
     def erase_limits(self, repository: Repository) -> tuple[str, ...]:
         """What overwriting a file of this root cannot reach, in sentences. Raises `OSError`."""

@@ -35,7 +35,7 @@ from lifecycle_sync.decide.planning import (
 from lifecycle_sync.model.file import Tracking
 from lifecycle_sync.model.hold import Hold, Switch
 from lifecycle_sync.model.operation import RunStatus
-from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Kept, Plan, Subject, Verb
+from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Beyond, Kept, Plan, Subject, Verb
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
@@ -161,6 +161,25 @@ class Decisions:
         self._retaining.add_marked(situation, beyond, cancel)
         versions = sorted(beyond.versions, key=lambda it: (roots[it.repository_id].path, it.path))
         return replace(made, versions=tuple(versions), more_versions=beyond.more)
+
+    def beyond(
+        self, cancel: CancelToken | None = None
+    ) -> Iterator[list[tuple[list[Beyond], bool]]]:
+        """The versions that no rule keeps, judged now, page by page: of each file all, and whether
+        it would have none left. Changes nothing; call `settle` before."""
+        now_ns = self._clock.now_ns()
+        roots = self._facts(None, now_ns, now_ns)
+        situation = Situation(Rules(self._registry.policies()), roots, now_ns)
+        for page in self._retaining.beyond(situation, cancel or CancelToken()):
+            yield [(self._guarded(found, situation), alone) for found, alone in page]
+
+    @staticmethod
+    def _guarded(found: list[Beyond], situation: Situation) -> list[Beyond]:
+        """Versions with what stands against it that they go: the guard of their root before all."""
+        root = situation.roots[found[0].repository_id]
+        if not root.guard:
+            return found
+        return [replace(it, guard=root.guard, waits=root.waits) for it in found]
 
     def _candidates(
         self, situation: Situation, held: dict[bytes, str], beyond: Found, cancel: CancelToken

@@ -115,7 +115,7 @@ class Workshop:
 
 
 # What takes files away, or makes that final.
-_PAUSED = frozenset({"archive", "delete", "expire", "purge"})
+_PAUSED = frozenset({"archive", "delete", "expire", "purge", "prune"})
 
 
 class Recovered(Protocol):

@@ -6,7 +6,7 @@ for people; what a plan tells is judged anew, so that a rule that changed a mome
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lifecycle_sync.cancel import CancelToken
@@ -80,6 +80,31 @@ class Retaining:
                     return
                 found.versions.append(version)
                 found.files.add(version.file_id)
+
+    def beyond(
+        self, situation: Situation, cancel: CancelToken
+    ) -> Iterator[list[tuple[list[Beyond], bool]]]:
+        """The versions that no rule keeps, page by page, of each file all, and whether it would
+        have none left. Of those that are marked, each judged anew."""
+        after: bytes | None = None
+        while ids := self._registry.files_with_versions_beyond(after, _PAGE):
+            cancel.check()
+            after = ids[-1]
+            files = [
+                it
+                for it in self._registry.subjects(ids).values()
+                if it.repository_id in situation.roots
+            ]
+            held = self._registry.held([file.file_id for file in files], situation.at_ns)
+            versions = self.of(files)
+            page = []
+            for file in files:
+                of = versions.get(file.file_id, [])
+                reason = held.get(file.file_id)
+                found = list(retention.beyond(file, of, situation.rules, situation.at_ns, reason))
+                if found:
+                    page.append((found, len(found) == len(of)))
+            yield page
 
     def add_marked(self, situation: Situation, found: Found, cancel: CancelToken) -> None:
         """Those that are marked, of files that a plan did not look at."""

@@ -340,6 +340,17 @@ class MemoryActs(MemoryHolds):
         with self._reading() as tables:
             return {name for store, name in tables.manifests if store == store_id}
 
+    def drop_versions(self, versions: Sequence[tuple[bytes, bytes]], at_ns: int) -> int:
+        with self._writing() as tables:
+            wanted = set(versions)
+            gone = [
+                key
+                for key, row in tables.versions.items()
+                if (key[0], key[2]) in wanted and row.created_ns <= at_ns
+            ]
+            tables.versions = {it: row for it, row in tables.versions.items() if it not in gone}
+            return len(gone)
+
     def add_applied(self, store_id: bytes, names: Sequence[str], now_ns: int) -> None:
         with self._writing() as tables:
             tables.manifests |= {(store_id, name): None for name in names}

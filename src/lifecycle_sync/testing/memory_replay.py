@@ -69,6 +69,15 @@ class MemoryReplay(MemoryActs):
                     copy_field=f"{kind}_path",
                     result=result,
                 )
+            for gone in told.pruned:
+                ids = set(gone.version_ids)
+                left = {
+                    key: row
+                    for key, row in tables.versions.items()
+                    if key[2] not in ids or row.created_ns > gone.at_ns
+                }
+                result.others += len(tables.versions) - len(left)
+                tables.versions = left
             self._govern(tables)
             tables.manifests |= dict.fromkeys(manifests)
         return result

@@ -14,6 +14,7 @@ from lifecycle_sync.model.event import (
     Event,
     HoldEvent,
     PolicyEvent,
+    PrunedEvent,
     RepositoryEvent,
     StateEvent,
     UnknownEvent,
@@ -457,6 +458,27 @@ class ReplayContract(ActContractBase):
         self.apply(house, *events, manifests=[(STORE, "m")])
         assert learned(house.registry, story.ids.values()) == before
         assert house.changed_since(seq) == set()
+
+    def test_versions_that_were_pruned_are_forgotten(self, house: House) -> None:
+        registry, story = house.registry, Story(house, house.ids.one())
+        old, kept, anew = (story.version("one", at, at) for at in (2, 3, 4))
+        registry.apply_events([story.repository(), old, kept, anew], START_NS)
+        pruned = PrunedEvent((old.version_id, anew.version_id, b"nobody knows  it"), hours(3))
+        for _ in range(2):
+            registry.apply_events([pruned], START_NS)
+            # What was told again after that stays.
+            found = [row.version_id for row in registry.versions(story.id("one"))]
+            assert found == [anew.version_id, kept.version_id]
+
+    def test_versions_are_dropped_by_their_names(self, house: House) -> None:
+        registry, story = house.registry, Story(house, house.ids.one())
+        versions = [story.version("one", at, at) for at in (2, 3, 4)]
+        registry.apply_events([story.repository(), *versions], START_NS)
+        names = [(it.file_id, it.version_id) for it in versions]
+        assert registry.drop_versions([(b"another one's id", names[0][1])], START_NS) == 0
+        assert registry.drop_versions(names, hours(3)) == 2
+        assert registry.drop_versions(names, hours(3)) == 0
+        assert [row.version_id for row in registry.versions(story.id("one"))] == [names[2][1]]
 
     def test_an_act_that_finishes_after_its_replay_changes_nothing_twice(
         self, house: House

@@ -28,6 +28,7 @@ PRUNING_WRITER = 2
 FORMAT_NAME = "FORMAT"
 RESTORE_NAME = "RESTORE.md"
 SUMS_NAME = "SHA256SUMS"
+RESERVE_NAME = "RESERVE"
 RECIPIENTS_NAME = "RECIPIENTS"
 PACKS, OBJECTS, MANIFESTS, QUARANTINE = "packs", "objects", "manifests", "quarantine"
 # Where uploads begin, and so where litter can lie.

@@ -35,6 +35,7 @@ from lifecycle_sync.vault.format import (
     PRUNING_WRITER,
     QUARANTINE,
     RECIPIENTS_NAME,
+    RESERVE_NAME,
     RESTORE_NAME,
     SUMS_NAME,
     NewerFormatError,
@@ -51,7 +52,7 @@ from lifecycle_sync.vault.sealing import SealedStorage
 
 _log = logging.getLogger("lifecycle_sync.vault")
 _OPERATION = "open vault"
-_OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, RECIPIENTS_NAME}
+_OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, RECIPIENTS_NAME, RESERVE_NAME}
 _OURS |= {PACKS, OBJECTS, MANIFESTS, QUARANTINE}
 
 

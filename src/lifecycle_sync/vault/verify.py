@@ -137,6 +137,7 @@ class _Verification:
         """FORMAT, RESTORE.md and what SHA256SUMS says of them."""
         ours = {vault_format.FORMAT_NAME, vault_format.RESTORE_NAME, vault_format.SUMS_NAME}
         known = {PACKS, OBJECTS, MANIFESTS, vault_format.QUARANTINE} | ours
+        known.add(vault_format.RESERVE_NAME)
         if self._vault.format.encryption:
             known.add(vault_format.RECIPIENTS_NAME)
             self._check_recipients()

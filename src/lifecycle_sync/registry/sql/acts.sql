@@ -142,6 +142,16 @@ INSERT OR IGNORE INTO versions (version_id, number, algorithm, checksum, size, m
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ;
 
+-- name: drop_version
+DELETE FROM versions WHERE file_id = ?1 AND version_id = ?2 AND created_ns <= ?3;
+
+-- name: told_pruned
+-- No event tells whose they are, so all versions are looked through, once for many.
+SELECT v.file_id, v.version_id, g.at_ns FROM versions v CROSS JOIN (
+    SELECT unhex(value ->> 0) AS version_id, max(value ->> 1) AS at_ns
+    FROM json_each(?) GROUP BY 1
+) g ON g.version_id = v.version_id WHERE v.created_ns <= g.at_ns;
+
 -- name: versions
 SELECT v.version_id, v.number, v.algorithm, v.checksum, v.size, v.mtime_ns, v.created_ns, l.location
 FROM versions v LEFT JOIN locations l ON l.location_id = v.location

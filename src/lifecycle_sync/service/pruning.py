@@ -1,0 +1,220 @@
+"""The backup vault pruned: versions that no rule keeps first, then what nothing needs any more.
+
+Versions are of this registry's files, and each root is asked: its guard, holds on its files. What
+nothing needs is found from the vault alone, for all who write to it. The archive is never pruned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lifecycle_sync.act.pruning import Pruned
+from lifecycle_sync.act.site import COMPLETED
+from lifecycle_sync.clock import NS_PER_DAY
+from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
+from lifecycle_sync.model.plan import Beyond
+from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.act_report import Report
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.order import pause_words
+from lifecycle_sync.vault.prune import REPACK_BELOW, PruneReport, prune
+from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
+from lifecycle_sync.vault.vault import Vault, VaultKind
+
+EMPTY = "zero versions"
+ADVICE = "advice"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How a vault is pruned: `grace_days` None is as the settings say, `repack_below` as `prune`
+    has it. With `allow_empty` a file may lose its last version, where the rules keep none. `sweep`:
+    nobody ordered it, so roots that only advise keep what they have."""
+
+    grace_days: float | None = None
+    repack_below: float = REPACK_BELOW
+    allow_empty: bool = False
+    sweep: bool = False
+
+
+@dataclass
+class PruneOutcome:
+    """What came of it: versions that are kept no longer, of how many files (`size` is the bytes of
+    their content, not compressed); how many wait, by the guard that stands against it; what the
+    vault came to. `failed` files could not be journalled. `errors` are of roots."""
+
+    path: str
+    dry_run: bool = False
+    files: int = 0
+    versions: int = 0
+    size: int = 0
+    waits: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
+    failed: int = 0
+    errors: list[tuple[bytes, LifecycleError]] = field(default_factory=list)
+    vault: PruneReport = field(default_factory=PruneReport)
+    # Whether there is room laid by for the next one.
+    reserve: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.failed or self.errors or self.vault.unsaved or self.vault.full else 0
+
+
+def prune_vault(engine: Engine, pruning: Pruning, how: How) -> PruneOutcome:
+    """Prune the backup vault. Raises `GuardError` while the clock is in doubt or pruning is paused,
+    `VaultError` and its kinds, `CancelledError`."""
+    _refuse(engine, how)
+    vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
+    outcome = PruneOutcome(vault.path, dry_run=how.dry_run)
+    if not how.dry_run:
+        engine.decisions.settle(how.cancel)
+    try:
+        going = _versions(engine, pruning, how, outcome)
+        outcome.vault = _contents(engine, vault, pruning, how, going)
+    except StorageFullError:
+        # There is something laid by for this.
+        if how.dry_run or not give_up_reserve(vault.storage):
+            raise
+        going = _versions(engine, pruning, how, outcome)
+        outcome.vault = _contents(engine, vault, pruning, how, going)
+    if not how.dry_run:
+        outcome.reserve = make_reserve(vault.storage)
+    return outcome
+
+
+def _refuse(engine: Engine, how: How) -> None:
+    if how.dry_run:
+        return
+    doubt = engine.decisions.clock_reason()
+    if doubt:
+        raise GuardError(
+            f"{doubt}: nothing is pruned",
+            guard="clock",
+            operation="prune",
+            remedy="check the date; if it is right, `lifecycle confirm --guard clock`",
+        )
+    paused = engine.registry.switch("pause")
+    if paused is not None:
+        raise GuardError(
+            pause_words(paused),
+            guard="pause",
+            operation="prune",
+            remedy="`lifecycle resume` lets it go on",
+        )
+
+
+def _versions(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> list[bytes]:
+    """Take back the versions that no rule keeps; for a dry run the ids of those."""
+    going: list[bytes] = []
+    outcome.waits.clear()
+    for page in engine.decisions.beyond(how.cancel):
+        by_root: dict[bytes, list[list[Beyond]]] = {}
+        for found, alone in page:
+            may = list(_free(engine, pruning, found, outcome, alone=alone))
+            if may:
+                by_root.setdefault(may[0].repository_id, []).append(may)
+        for root_id, files in by_root.items():
+            if how.dry_run:
+                going += [it.version_id for versions in files for it in versions]
+                _count(outcome, files)
+            else:
+                _take_back(engine, root_id, files, how, outcome)
+    return going
+
+
+def _free(
+    engine: Engine, pruning: Pruning, found: list[Beyond], outcome: PruneOutcome, *, alone: bool
+) -> Iterator[Beyond]:
+    """Those that nothing stands against."""
+    for it in found:
+        guard, why = it.guard, it.waits
+        if not guard and alone and not pruning.allow_empty:
+            guard, why = EMPTY, "its rules keep no version of it; --allow-empty says that is meant"
+        if not guard and pruning.sweep:
+            root = engine.registry.repository(it.repository_id)
+            if root is None or not root.enforce:
+                guard, why = ADVICE, "its root only advises; `lifecycle vault prune` orders it"
+        if guard:
+            outcome.waits[guard] += 1
+            outcome.why.setdefault(guard, why)
+        else:
+            yield it
+
+
+def _count(outcome: PruneOutcome, files: list[list[Beyond]]) -> None:
+    outcome.files += len(files)
+    outcome.versions += sum(map(len, files))
+    outcome.size += sum(it.size for versions in files for it in versions)
+
+
+def _take_back(
+    engine: Engine, root_id: bytes, files: list[list[Beyond]], how: How, outcome: PruneOutcome
+) -> None:
+    repository = engine.registry.repository(root_id)
+    known = engine.registry.act_files([versions[0].file_id for versions in files])
+    if repository is None:
+        return
+    by_id = {versions[0].file_id: versions for versions in files}
+    pruned = [Pruned(file, by_id[file_id]) for file_id, file in known.items()]
+    try:
+        report = engine.acts.prune_versions(
+            repository, pruned, progress=how.progress, cancel=how.cancel
+        )
+    except (CancelledError, StorageFullError):
+        raise
+    except LifecycleError as error:
+        outcome.errors.append((repository.path, error))
+        return
+    _add(report, by_id, outcome)
+
+
+def _add(report: Report, by_id: dict[bytes, list[Beyond]], outcome: PruneOutcome) -> None:
+    outcome.failed += report.failed
+    done = [it for it in report.done if it.status != COMPLETED]
+    for it in done:
+        outcome.waits["hold" if it.reason.startswith("held") else "busy"] += len(by_id[it.file_id])
+    left = {it.file_id for it in done}
+    _count(outcome, [versions for file_id, versions in by_id.items() if file_id not in left])
+
+
+def _contents(
+    engine: Engine, vault: Vault, pruning: Pruning, how: How, going: list[bytes]
+) -> PruneReport:
+    settings = engine.settings
+    grace = settings.prune_grace_days if pruning.grace_days is None else pruning.grace_days
+    seen = [0, 0]
+
+    def advance(files: int, size: int) -> None:
+        seen[:] = seen[0] + files, seen[1] + size
+        how.progress.advance(files, size)
+
+    how.progress.begin("prune", os.fsencode(vault.path), None, None)
+    try:
+        return prune(
+            vault,
+            now_ns=engine.now_ns(),
+            grace_ns=int(grace * NS_PER_DAY),
+            repack_below=pruning.repack_below,
+            going=going,
+            dry_run=how.dry_run,
+            compacted=lambda name: _known_to_us(engine, vault, name),
+            progress=advance,
+            cancel=how.cancel,
+        )
+    finally:
+        how.progress.end()
+
+
+def _known_to_us(engine: Engine, vault: Vault, name: str) -> None:
+    """A checkpoint that repeats what the registry has taken up need not be taken up itself."""
+    applied = engine.registry.applied_manifests(vault.store_id)
+    known = vault.catalogue.known()
+    told = {it.name for it in known.values() if it.covers is None} & (
+        known[name].covers or frozenset()
+    )
+    if told <= applied:
+        engine.registry.add_applied(vault.store_id, [name], engine.now_ns())

@@ -1,0 +1,78 @@
+"""`lifecycle vault prune` by the real command: what goes, what waits, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import lifecycle
+
+
+@pytest.fixture
+def vault(tree: Path) -> Path:
+    """The vault of a tree of which one file has six versions, and two are kept."""
+    lifecycle("run", tree, "--once", "-q")
+    lifecycle("policy", "set", "few", "--path", "*many*", "--max-versions", "2")
+    for number in range(6):
+        (tree / "many.bin").write_bytes(random.Random(number).randbytes(200_000 + number))
+        lifecycle("run", tree, "--once", "-q")
+        assert lifecycle("backup", "-q").code == 0
+    return Path(os.environ["XDG_DATA_HOME"]) / "lifecycle-sync/vault"
+
+
+def stored(vault: Path) -> int:
+    folders = [vault / "packs", vault / "objects"]
+    return sum(it.stat().st_size for top in folders for it in top.rglob("*") if it.is_file())
+
+
+def test_versions_that_no_rule_keeps_go_and_the_room_comes_back(tree, vault, tmp_path):
+    before = stored(vault)
+    foreseen = lifecycle("vault", "prune", "--dry-run", "--json").document
+    assert foreseen["versions"] == 4
+    assert stored(vault) == before
+    first = lifecycle("vault", "prune", "--yes", "--json").document
+    assert {key: first[key] for key in ("versions", "condemned")} == {
+        key: foreseen[key] for key in ("versions", "condemned")
+    }
+    assert first["deleted"]["files"] == 0
+    assert first["waiting"]["files"] == first["condemned"]["files"]
+    assert stored(vault) >= before
+    second = lifecycle("vault", "prune", "--grace", "0", "--yes", "--json").document
+    assert second["deleted"]["files"] == first["waiting"]["files"]
+    assert before - stored(vault) > 3 * 200_000
+    third = lifecycle("vault", "prune", "--grace", "0", "--yes", "--json").document
+    assert (third["versions"], third["condemned"]["files"], third["deleted"]["files"]) == (0, 0, 0)
+    assert lifecycle("verify", "--all").code == 0
+    target = tmp_path / "restored"
+    lifecycle("restore", tree / "many.bin", "--to", target)
+    (restored,) = target.rglob("many.bin")
+    assert restored.read_bytes() == (tree / "many.bin").read_bytes()
+    assert lifecycle("history", tree / "many.bin").out.count("prune") >= 1
+
+
+def test_the_registry_knows_no_more_than_the_vault(tree, vault):
+    lifecycle("vault", "prune", "--grace", "0", "--yes")
+    shown = lifecycle("show", tree / "many.bin", "--json").document
+    assert len(shown["versions"]) == 2
+    lifecycle("rebuild", "--yes")
+    shown = lifecycle("show", tree / "many.bin", "--json").document
+    assert len(shown["versions"]) == 2
+
+
+def test_a_person_is_asked_first(tree, vault):
+    before = stored(vault)
+    refused = lifecycle("vault", "prune")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert stored(vault) == before
+
+
+def test_what_is_held_stays(tree, vault):
+    lifecycle("hold", tree / "many.bin", "--reason", "a court wants it")
+    report = lifecycle("vault", "prune", "--yes", "--json").document
+    assert (report["versions"], report["waits"]) == (0, {"hold": 4})
+    lifecycle("release", tree / "many.bin")
+    assert lifecycle("vault", "prune", "--yes", "--json").document["versions"] == 4
