@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.act.returning import Back
+from lifecycle_sync.errors import StorageFullError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import act_orders, trash_orders
 from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.choosing import RestoreOrder
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.restoring import conflict_of, restore
@@ -62,7 +64,9 @@ def test_a_restore_tells_how_much_is_to_come_and_comes_to_that(house, conflict):
     watching = Watching()
     order = RestoreOrder([os.fspath(house.root)], conflict=conflict_of(conflict))
     (outcome,) = restore(house.engine, order, How(progress=watching))
-    assert watching.totals == [(outcome.report.completed, outcome.report.size)]
+    report = outcome.report
+    same = (2, 3_000) if conflict == "replace" else (0, 0)
+    assert watching.totals == [(report.completed + same[0], report.size + same[1])]
     assert tuple(watching.done) == watching.totals[0]
 
 
@@ -156,6 +160,57 @@ def test_what_is_held_does_not_give_way_to_a_restore(house):
     assert (outcome.report.completed, outcome.report.skipped) == (0, 1)
     assert "court order 7" in outcome.report.done[0].reason
     assert (house.root / "a/1").read_bytes() == b"newer, and held"
+
+
+def _replace_all(house: House) -> Report:
+    (outcome,) = restore(
+        house.engine, RestoreOrder([os.fspath(house.root)], conflict=Conflict.REPLACE), How()
+    )
+    return outcome.report
+
+
+def test_all_that_gives_way_goes_into_one_batch_of_the_trash(house):
+    for number in range(4):
+        house.write(f"a/{number}", b"changed %d" % number)
+    house.sync()
+    assert _replace_all(house).completed == 4
+    assert [(house.root / f"a/{n}").read_bytes() for n in range(4)] == [
+        b"x" * 1000 * (n + 1) for n in range(4)
+    ]
+    with house.engine.acts.trash(house.repository) as trash:
+        (batch,) = trash.batches()
+        assert len(trash.left(batch)) == 4
+
+
+def test_what_is_there_already_is_not_replaced_but_what_only_looks_so_is(house):
+    before = [(house.root / f"a/{n}").stat() for n in range(4)]
+    report = _replace_all(house)
+    assert (report.completed, report.spared, report.failed) == (0, 4, 0)
+    after = [(house.root / f"a/{n}").stat() for n in range(4)]
+    assert [it.st_ino for it in after] == [it.st_ino for it in before]
+    # As bits rot: other bytes, and the same times.
+    (house.root / "a/1").write_bytes(b"x" * 1999 + b"y")
+    os.utime(house.root / "a/1", ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+    report = _replace_all(house)
+    assert (report.completed, report.spared) == (1, 3)
+    assert (house.root / "a/1").read_bytes() == b"x" * 2000
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_every_place_with_a_file(house):
+    for number in range(4):
+        house.write(f"a/{number}", b"changed")
+    house.sync()
+    # Each file gives way by such a rename, and gets its place by one.
+    house.reopen(fs=FaultyFileOps(FileOps(), Fault(fail(errno.ENOSPC), "rename_noreplace", 6)))
+    with pytest.raises(StorageFullError):
+        house.engine.acts.restore(
+            house.repository,
+            _backs(house, *(b"a/%d" % n for n in range(4))),
+            conflict=Conflict.REPLACE,
+        )
+    contents = [(house.root / f"a/{n}").read_bytes() for n in range(4)]
+    assert sorted(contents) == sorted([b"changed"] * 3 + [contents[0]])
+    assert contents.count(b"changed") == 3
 
 
 class Refusing(FileOps):

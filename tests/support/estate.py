@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.act.returning import Back
 from lifecycle_sync.act.trash import Trash
 from lifecycle_sync.clock import NS_PER_DAY, Clock

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lifecycle_sync.act.restore import Restorer, Wanted
+from lifecycle_sync.act.occupied import Wanted
+from lifecycle_sync.act.restore import Restorer
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import SIDECAR_NAME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import acts
 from lifecycle_sync.testing.steps import PlainFileOps

@@ -11,10 +11,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from lifecycle_sync.act import metadata
+from lifecycle_sync.act.occupied import THE_SAME, Conflict, Displaces, Occupied, Wanted, beside
 from lifecycle_sync.act.sidecar import folders_of
 from lifecycle_sync.act.site import COMPLETED, FAILED, SKIPPED
 from lifecycle_sync.act.sparse import SparseWriter
@@ -25,7 +25,7 @@ from lifecycle_sync.descent import Descent
 from lifecycle_sync.errors import LifecycleError, StorageFullError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey, Metadata
-from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
+from lifecycle_sync.model.event import DirectoryEvent
 from lifecycle_sync.model.file import Kind
 from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
 from lifecycle_sync.vault.bulk import BulkReader
@@ -33,23 +33,6 @@ from lifecycle_sync.vault.vault import Vault
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
-_NAME_MAX = 255
-
-
-class Conflict(StrEnum):
-    """What to do where something stands at the place of a file."""
-
-    SKIP = "skip"
-    REPLACE = "replace"  # what stands there goes into the trash
-    NEWEST = "newest"  # as REPLACE where what stands there is older, else as SKIP
-    KEEP_BOTH = "keep-both"  # the restored file gets another name
-
-
-class Wanted(NamedTuple):
-    """A version, and where it is to lie: a path relative to the target."""
-
-    version: VersionEvent
-    to: bytes
 
 
 class Restored(NamedTuple):
@@ -62,18 +45,6 @@ class Restored(NamedTuple):
     path: bytes = b""
     missed: tuple[str, ...] = ()
     found: os.stat_result | None = None
-
-
-class Displaces(Protocol):
-    """Makes room: what stands in the way goes into a trash."""
-
-    def take(self, path: bytes) -> str | None:
-        """The reason where it stays."""
-        ...
-
-    def give_back(self, path: bytes) -> None:
-        """Put back what was taken: nothing came in its place."""
-        ...
 
 
 class Told(Protocol):
@@ -125,12 +96,12 @@ class Restorer:
         except BaseException:
             self._descent.__exit__()
             raise
+        # Places whose occupants are in the trash by now.
+        self._displaced: set[bytes] = set()
         # Files with several links, by what their names have in common.
         self._links: dict[tuple[int, ContentKey | None, int], _Made] = {}
         self.made_directories: list[bytes] = []
-        # The names in the folder that was looked into last.
-        self._folder = b""
-        self._there: set[bytes] = set()
+        self._occupied = Occupied(fs, self._descent, conflict)
 
     def __enter__(self) -> Restorer:
         return self
@@ -147,7 +118,7 @@ class Restorer:
         done: list[Restored] = []
         made: list[_Made] = []
         self._contents.prepare([it.version.content for it in batch if it.version.content])
-        self._look_into(b"")
+        self._occupied.look_again()
         for wanted in batch:
             if self._cancel.cancelled:
                 done.append(Restored(wanted, SKIPPED, "asked to stop"))
@@ -178,7 +149,8 @@ class Restorer:
         if made:
             # A file that gets its name before its bytes are durable could be found empty.
             self._sync_contents(made)
-            done += [self._settle(item) for item in made]
+            self._make_room(made)
+            done += self._settle_all(made)
             self._sync_places(it.wanted.to for it in made)
         return done
 
@@ -205,13 +177,21 @@ class Restorer:
             return Restored(wanted, FAILED, "its path leaves the target; refused")
         if parts[0] == PRIVATE_DIRECTORY:
             return Restored(wanted, FAILED, "its path is lifecycle's own; refused")
-        if self._conflict not in (Conflict.SKIP, Conflict.NEWEST):
+        if self._conflict is Conflict.KEEP_BOTH or not self._occupied.is_there(wanted.to):
             return None
-        folder, _, name = wanted.to.rpartition(b"/")
-        if folder != self._folder:
-            self._look_into(folder)
-        reason = self._stays(wanted) if name in self._there else None
+        reason = self._occupied.stays(wanted)
+        if reason == THE_SAME and self._told is not None and self._conflict is Conflict.REPLACE:
+            self._told.advance(1, wanted.version.metadata.size)
         return Restored(wanted, SKIPPED, reason, wanted.to) if reason else None
+
+    def _make_room(self, made: Iterable[_Made]) -> None:
+        """Take away all that is to give way at once. What stays, or comes after, is told of when
+        its file finds the place taken."""
+        if self._displace is None or self._conflict not in (Conflict.REPLACE, Conflict.NEWEST):
+            return
+        taken = [it.wanted.to for it in made if self._occupied.is_there(it.wanted.to)]
+        if taken:
+            self._displaced |= set(taken) - self._displace.take(taken).keys()
 
     def _no_space(self, path: bytes) -> StorageFullError:
         return StorageFullError(
@@ -220,31 +200,6 @@ class Restorer:
             subject=os.path.join(self._target, path),
             remedy="free space, or name a larger disk with --to; a second run goes on",
         )
-
-    def _stays(self, wanted: Wanted) -> str | None:
-        """Why what stands at the place of a file is left there; None where it is to give way."""
-        if self._conflict is Conflict.SKIP:
-            return "something is there already"
-        if self._conflict is Conflict.REPLACE:
-            return None
-        folder, _, name = wanted.to.rpartition(b"/")
-        try:
-            found = self._fs.stat(name, dir_fd=self._descent.open(folder), follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return (error.strerror or str(error)).lower()
-        older = found.st_mtime_ns < wanted.version.metadata.mtime_ns
-        return None if older else "what is there is newer"
-
-    def _look_into(self, folder: bytes) -> None:
-        """What stands in a folder now; what comes later is noticed when a file gets its place."""
-        self._folder = folder
-        try:
-            names = self._fs.listdir(self._descent.open(folder))
-        except OSError:
-            names = []
-        self._there = {os.fsencode(name) for name in names}
 
     def _make(self, wanted: Wanted) -> _Made:
         """A file or symlink in the staging directory, whole."""
@@ -278,12 +233,29 @@ class Restorer:
         self._fs.close(fd)
         return _Made(wanted, name, made, missed)
 
+    def _settle_all(self, made: Sequence[_Made]) -> list[Restored]:
+        done: list[Restored] = []
+        try:
+            done.extend(self._settle(item) for item in made)
+        except BaseException:
+            # Nothing comes in the place of those that gave way for the rest.
+            for item in made[len(done) :]:
+                self._give_back(item.wanted.to)
+            raise
+        return done
+
+    def _give_back(self, path: bytes) -> None:
+        if path in self._displaced and self._displace is not None:
+            self._displaced.remove(path)
+            self._displace.give_back(path)
+
     def _settle(self, item: _Made) -> Restored:
         """Give a file its place; what cannot get one is removed again."""
         try:
             return self._place(item)
         except OSError as error:
             self._discard(item)
+            self._give_back(item.wanted.to)
             if error.errno in _FULL:
                 raise self._no_space(item.wanted.to) from error
             return Restored(item.wanted, FAILED, (error.strerror or str(error)).lower())
@@ -296,7 +268,6 @@ class Restorer:
         )
         number = 0
         chosen = name
-        room_made = False
         while True:
             try:
                 self._put(item, chosen, dir_fd)
@@ -306,19 +277,16 @@ class Restorer:
                     number += 1
                     chosen = beside(name, number)
                     continue
-                reason = self._stays(wanted)
+                reason = self._occupied.stays(wanted)
                 if reason is None:
                     assert self._displace is not None, "to replace takes a trash"
-                    reason = self._displace.take(wanted.to)
-                room_made = reason is None
+                    reason = self._displace.take([wanted.to]).get(wanted.to)
                 dir_fd = self._descent.open(folder)
                 if reason is not None:
                     self._discard(item)
                     return Restored(wanted, SKIPPED, reason, wanted.to)
-            except OSError:
-                if room_made and self._displace is not None:
-                    self._displace.give_back(wanted.to)
-                raise
+                self._displaced.add(wanted.to)
+        self._displaced.discard(wanted.to)
         path = folder + b"/" + chosen if folder else chosen
         if self._told is not None:
             self._told.advance(1, 0)
@@ -408,28 +376,6 @@ def _link_key(
     if it.nlink < 2 or it.kind is not Kind.REGULAR:
         return None
     return it.inode, content, it.mtime_ns
-
-
-def stands(path: bytes, mtime_ns: int, conflict: Conflict) -> bool:
-    """Whether something at a place would keep a file of `mtime_ns` from coming back to it; for
-    looks ahead."""
-    if conflict not in (Conflict.SKIP, Conflict.NEWEST):
-        return False
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return conflict is Conflict.SKIP or found.st_mtime_ns >= mtime_ns
-
-
-def beside(name: bytes, number: int) -> bytes:
-    """The name of a file that is kept beside another: `report (restored 1).pdf`."""
-    stem, dot, suffix = name.rpartition(b".")
-    if not stem:
-        stem, dot, suffix = name, b"", b""
-    middle = b" (restored %d)" % number
-    stem = stem[: _NAME_MAX - len(middle) - len(dot) - len(suffix)]
-    return stem + middle + dot + suffix
 
 
 def batches(

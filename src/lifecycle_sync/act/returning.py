@@ -13,7 +13,8 @@ from itertools import count
 from typing import NamedTuple
 
 from lifecycle_sync.act.fingerprints import fingerprint_of
-from lifecycle_sync.act.restore import Conflict, Restored, Restorer, Wanted, beside
+from lifecycle_sync.act.occupied import Conflict, Wanted, beside
+from lifecycle_sync.act.restore import Restored, Restorer
 from lifecycle_sync.act.site import (
     COMPLETED,
     SKIPPED,
@@ -31,6 +32,7 @@ from lifecycle_sync.model.event import StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.trash import (
+    BATCH_MAX,
     PLACE_TAKEN,
     TrashBatch,
     TrashEntry,
@@ -287,15 +289,43 @@ class Displacer:
         self._grace_ns = grace_ns
         self._known_as = known_as or {}
 
-    def take(self, path: bytes) -> str | None:
-        """The reason where it stays."""
+    def take(self, paths: Sequence[bytes]) -> dict[bytes, str]:
+        """Take them all, durably; those that stay, with the reason."""
+        stay: dict[bytes, str] = {}
+        entries: list[TrashEntry] = []
+        with Descent(self._site.fs, self._site.root) as descent:
+            for path in dict.fromkeys(paths):
+                entry = self._entry(descent, path)
+                if isinstance(entry, str):
+                    stay[path] = entry
+                else:
+                    entries.append(entry)
+        for start in range(0, len(entries), BATCH_MAX):
+            stay |= self._take(entries[start : start + BATCH_MAX])
+        return stay
+
+    def _take(self, entries: Sequence[TrashEntry]) -> dict[bytes, str]:
+        with self._site.trash.begin(
+            entries, grace_ns=self._grace_ns, reason=TrashReason.REPLACE
+        ) as batch:
+            outcomes = {entry.path: batch.take(entry) for entry in entries}
+            try:
+                batch.sync()
+            except OSError as error:
+                for path, outcome in outcomes.items():
+                    if outcome.ok:
+                        self.give_back(path)
+                return dict.fromkeys(outcomes, (error.strerror or str(error)).lower())
+        return {path: outcome.reason for path, outcome in outcomes.items() if not outcome.ok}
+
+    def _entry(self, descent: Descent, path: bytes) -> TrashEntry | str:
+        """What stands at a place as the trash is to know it; or why it stays."""
         site = self._site
         folder, _, name = path.rpartition(b"/")
-        with Descent(site.fs, site.root) as descent:
-            try:
-                found = site.fs.stat(name, dir_fd=descent.open(folder), follow_symlinks=False)
-            except OSError as error:
-                return (error.strerror or str(error)).lower()
+        try:
+            found = site.fs.stat(name, dir_fd=descent.open(folder), follow_symlinks=False)
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
         if stat_module.S_ISDIR(found.st_mode):
             return "a directory is there"
         near = site.registry.files_under(site.repository_id, path, None, 1)
@@ -305,23 +335,12 @@ class Displacer:
             if record.file_id in held:
                 return f"held: {held[record.file_id]}"
         known = self._known_as.get(path) or (record.file_id if record else None)
-        entry = TrashEntry(
+        return TrashEntry(
             known or site.ids.one(),
             site.placing.get(path) or site.ids.one(),
             path,
             fingerprint_of(found),
         )
-        with site.trash.begin(
-            [entry], grace_ns=self._grace_ns, reason=TrashReason.REPLACE
-        ) as batch:
-            outcome = batch.take(entry)
-            try:
-                batch.sync()
-            except OSError as error:
-                if outcome.ok:
-                    self.give_back(path)
-                return (error.strerror or str(error)).lower()
-        return None if outcome.ok else outcome.reason
 
     def give_back(self, path: bytes) -> None:
         """Put back what was taken: nothing came in its place."""

@@ -11,8 +11,9 @@ from lifecycle_sync.act.site import COMPLETED, FAILED, SKIPPED, Done
 # How the registry begins what it says of a file that is held.
 HELD = "held:"
 # Why a file is left as it is when that is what was wanted.
-THERE, ARCHIVED_ALREADY, GONE_ALREADY, NOT_ARCHIVED, DONE_ALREADY = (
+THERE, THE_SAME, ARCHIVED_ALREADY, GONE_ALREADY, NOT_ARCHIVED, DONE_ALREADY = (
     "something is there already",
+    "the same is there already",
     "is archived already",
     "is gone already",
     "is not archived",
@@ -20,6 +21,7 @@ THERE, ARCHIVED_ALREADY, GONE_ALREADY, NOT_ARCHIVED, DONE_ALREADY = (
 )
 SPARED = {
     THERE: "there already",
+    THE_SAME: "the same already",
     ARCHIVED_ALREADY: "archived already",
     GONE_ALREADY: "gone already",
     NOT_ARCHIVED: "not archived",

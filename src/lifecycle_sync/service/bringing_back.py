@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from lifecycle_sync.act import removal, returning
-from lifecycle_sync.act.restore import Conflict, Restorer, Wanted, batches
+from lifecycle_sync.act.occupied import Conflict, Wanted
+from lifecycle_sync.act.restore import Restorer, batches
 from lifecycle_sync.act.returning import Back, Displacer
 from lifecycle_sync.act.site import COMPLETED, FAILED, SKIPPED, Done, Site
 from lifecycle_sync.cancel import CancelToken
@@ -239,7 +240,7 @@ def _make_room(site: Site, path: bytes) -> str | None:
     near = site.registry.files_under(site.repository_id, path, None, 1)
     file = next((it for it in near if it.path == path), None)
     if file is None or file.state is LifecycleState.ARCHIVED:
-        return Displacer(site, grace_ns=GRACE_DELETED_NS).take(path)
+        return Displacer(site, grace_ns=GRACE_DELETED_NS).take([path]).get(path)
     why = "another file was given back to its place"
     (done,) = removal.delete(site, [file], grace_ns=GRACE_DELETED_NS, reason=why)
     return None if done.status == COMPLETED else done.reason

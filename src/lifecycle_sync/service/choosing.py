@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.act.returning import Back
 from lifecycle_sync.act.site import COMPLETED
 from lifecycle_sync.errors import NotFoundError

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lifecycle_sync.act.restore import Conflict as Place
+from lifecycle_sync.act.occupied import Conflict as Place
 from lifecycle_sync.act.returning import Back
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
 from lifecycle_sync.decide import guards

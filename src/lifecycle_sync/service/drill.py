@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lifecycle_sync.act.restore import Restored, Restorer, Wanted
+from lifecycle_sync.act.occupied import Wanted
+from lifecycle_sync.act.restore import Restored, Restorer
 from lifecycle_sync.act.site import COMPLETED
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import CancelledError, LifecycleError, StorageFullError, VaultKeyError

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_SECOND, Clock, SystemClock
 from lifecycle_sync.config import Settings

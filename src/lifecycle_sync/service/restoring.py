@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
-from lifecycle_sync.act.restore import Conflict, Wanted, stands
+from lifecycle_sync.act.occupied import Conflict, Wanted, stands
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
 from lifecycle_sync.errors import UsageError
 from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
@@ -65,7 +65,8 @@ def _restore(
         else:
             report = _in_place(choice, repository, part, how)
         notes = list(choice.notes())
-        if report.spared and all(target.kind is TargetKind.FILE for target in part):
+        spared = report.spared and order.conflict is Conflict.SKIP
+        if spared and all(target.kind is TargetKind.FILE for target in part):
             notes.append("--conflict replace or keep-both, or --to DIR, restores it all the same")
         damage = ""
         if vault.damaged_manifests:

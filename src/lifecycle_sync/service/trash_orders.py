@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lifecycle_sync.act.batches import DamagedBatch
-from lifecycle_sync.act.restore import Conflict, stands
+from lifecycle_sync.act.occupied import Conflict, stands
 from lifecycle_sync.act.site import COMPLETED, SKIPPED, Done
 from lifecycle_sync.errors import GuardError, LifecycleError, NotFoundError, OfflineError
 from lifecycle_sync.model.file import FileRecord
