@@ -225,3 +225,31 @@ def test_the_doctor_looks_at_keys(tree, vault, key, monkeypatch, tmp_path):
     assert "no key that can be used" in said()[1]
     monkeypatch.setenv("LIFECYCLE_BACKUP_RECIPIENTS", "")
     assert "nothing can be written to it" in said()[1]
+
+
+def test_a_registry_that_went_back_in_time_does_nothing_before_it_was_told(tree, vault, key):
+    """Holds may stand in what it has forgotten."""
+    data = vault.parent
+    older = data.parent / "older"
+    older.mkdir()
+    for path in data.glob("registry.db*"):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, older / path.name)
+    assert lifecycle("hold", tree / "large.bin", "--reason", "court").code == 0
+    assert lifecycle("backup", "-q").code == 0
+    for path in data.glob("registry.db*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in older.iterdir():
+        path.rename(data / path.name)
+    for order in ("delete", "archive"):
+        refused = lifecycle(order, tree / "large.bin")
+        assert refused.code == 1, refused.out
+        assert "--identity" in refused.err
+    assert (tree / "large.bin").exists()
+    assert lifecycle("backup", "-q", "--identity", key).code == 0
+    refused = lifecycle("delete", tree / "large.bin")
+    assert (refused.code, "court" in refused.out + refused.err) == (4, True)
+    # What other machines write is nobody's loss here, and stops nothing.
+    for path in (vault / "writers").iterdir():
+        path.rename(path.with_name("another"))
+    shutil.rmtree(data / "registry.db.index")
+    assert lifecycle("backup", "-q").code == 0

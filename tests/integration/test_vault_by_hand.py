@@ -10,26 +10,30 @@ import subprocess
 
 import pytest
 
-from tests.support.vaults import REPOSITORY, VaultHouse, flip, key_of
+from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, flip, key_of
 
 TOOLS = ("sh", "zstd", "unzip", "sha256sum", "grep", "find", "cut", "touch", "chmod")
 BIG = random.Random(5).randbytes((2 << 20) + 7)
 
 
-@pytest.fixture(autouse=True)
-def tools():
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+@pytest.fixture(params=["plain", "encrypted"])
+def how(request):
+    """How the vault is kept; what a shell needs for it has to be there."""
+    wanted = (*TOOLS, "age") if request.param == "encrypted" else TOOLS
+    missing = [tool for tool in wanted if shutil.which(tool) is None]
     if missing:
         because = f"not installed: {', '.join(missing)}"
         if os.environ.get("CI"):
             pytest.fail(because)
         pytest.skip(because)
+    return request.param
 
 
 @pytest.fixture
-def house(tmp_path_factory, monkeypatch):
+def house(tmp_path_factory, monkeypatch, how):
     monkeypatch.setattr("lifecycle_sync.vault.objects.PART_SIZE_MAX", 1 << 20)
-    house = VaultHouse(tmp_path_factory.mktemp("hand"))
+    folder = tmp_path_factory.mktemp("hand")
+    house = VaultHouse(folder) if how == "plain" else EncryptedHouse(folder)
     with house.open() as vault:
         house.store(vault, {b"Pictures/cat.jpg": b"an old cat", b"dog.jpg": b"a dog" * 1000})
         file_id = next(vault.versions_at(REPOSITORY, b"Pictures/cat.jpg")).file_id
@@ -50,6 +54,8 @@ class Reader:
         self.folder = house.path
         # Not in a folder whose name has the page's own words.
         self.lines = os.fspath(house.folder / "lines")
+        self.pack = os.fspath(house.folder / "pack.zip")
+        self.key = house.folder / "key"
         self.restored = house.folder / "back"
         text = (house.path / "RESTORE.md").read_text(encoding="utf-8")
         self.blocks = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
@@ -63,6 +69,7 @@ class Reader:
             block = block.replace("for name in ...;", f"for name in {blanks['names']};")
         block = block.replace("restored", os.fspath(self.restored))
         block = block.replace("/tmp/lines", self.lines)
+        block = block.replace("/tmp/pack.zip", self.pack).replace("-i key ", f"-i {self.key} ")
         done = subprocess.run(
             ["sh", "-eu", "-c", block],
             cwd=self.folder,
@@ -113,7 +120,12 @@ def test_damage_is_found_with_a_shell(house):
         flip(path, 60)
 
 
-def test_a_pack_is_listed_by_any_tool(house):
-    for pack in house.files("packs"):
+def test_a_pack_is_listed_by_any_tool(house, how):
+    for path in house.files("packs"):
+        pack = path
+        if how == "encrypted":
+            pack = house.folder / "pack.zip"
+            command = ["age", "-d", "-i", house.folder / "key", "-o", pack, path]
+            subprocess.run(command, check=True)
         done = subprocess.run(["unzip", "-tq", pack], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout

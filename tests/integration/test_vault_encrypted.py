@@ -16,33 +16,18 @@ from lifecycle_sync.errors import KeyFileError, VaultCorruptError, VaultError, V
 from lifecycle_sync.vault import age
 from lifecycle_sync.vault.bulk import BulkReader
 from lifecycle_sync.vault.prune import prune, withdraw
-from lifecycle_sync.vault.vault import Vault
-from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
+from tests.support.vaults import (
+    REPOSITORY,
+    EncryptedHouse,
+    VaultHouse,
+    contents_of,
+    flip,
+    key_of,
+    read,
+)
 
 LARGE = random.Random(3).randbytes((2 << 20) + 77)
 CONTENTS = {b"a": b"alpha" * 100, b"directory/beta": b"beta", b"large": LARGE}
-
-
-class EncryptedHouse(VaultHouse):
-    """A vault with one key, in a file of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.public, text = age.generate()
-        self.key_path = folder / "key"
-        self.key_path.write_text(text)
-        self.key_path.chmod(0o600)
-
-    def open(self, *, key: bool = False, **options: object) -> Vault:  # type: ignore[override]
-        given: dict[str, object] = {"recipients": [self.public]} | options
-        if key:
-            given["identity_path"] = os.fspath(self.key_path)
-        return super().open(**given)
-
-    def lose_machine(self) -> None:
-        """All that this machine knows of the vault."""
-        self.lose_index()
-        shutil.rmtree(f"{self.index_path}.manifests", ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The golden vault, made by the first program of format 1, is read for ever."""
+"""The golden vaults, made by the first program of each format, are read for ever."""
 
 from __future__ import annotations
 
@@ -15,21 +15,32 @@ from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.golden import CONTENTS, LARGE, events_of
 from tests.support.vaults import REPOSITORY, START_NS, STORE, key_of, read
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "vault-1"
-# Of the names and bytes of all its files: whoever changes one has broken a promise.
-FINGERPRINT = "647a425a5178a4e116eb26951c18f0b000b48b0bcbc877c4640868e7f9f12ea0"
+GOLDEN = Path(__file__).parent.parent / "golden"
+# Of the names and bytes of all their files: whoever changes one has broken a promise.
+FINGERPRINTS = {
+    "vault-1": "647a425a5178a4e116eb26951c18f0b000b48b0bcbc877c4640868e7f9f12ea0",
+    # Encrypted, to the key beside it.
+    "vault-2": "2d7cd7ad6d304936a43db9d5d3d13537a4d0db9d843fdb054ce4c72b6ae61f9e",
+}
+
+
+@pytest.fixture(params=FINGERPRINTS)
+def golden(request) -> Path:
+    return GOLDEN / request.param
 
 
 @pytest.fixture
-def vault():
+def vault(golden):
+    key = golden.with_suffix(".key")
     with Vault.open(
-        os.fspath(GOLDEN),
+        os.fspath(golden),
         VaultKind.BACKUP,
         index_path="",
         fs=FileOps(),
         clock=FixedClock(START_NS),
         read_only=True,
         store_id=STORE,
+        identity_path=os.fspath(key) if key.exists() else "",
     ) as vault:
         yield vault
 
@@ -42,8 +53,8 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def test_nobody_has_changed_it():
-    assert fingerprint(GOLDEN) == FINGERPRINT
+def test_nobody_has_changed_it(golden):
+    assert fingerprint(golden) == FINGERPRINTS[golden.name]
 
 
 def test_every_event_is_read(vault):

@@ -25,17 +25,35 @@ from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import TrashBatch, TrashReason
 from lifecycle_sync.service.act_report import Report
-from lifecycle_sync.vault import objects
+from lifecycle_sync.vault import age, objects
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.house import House
 
 OLD_NS = 1_600_000_000_123_456_789
 LARGE = 1_300_000
 PART = 1 << 20
+KEY = "key"
 # Its name is no text.
 ODD = b"d/e/emp\xffty"
 # What acts take away: all sorts, in two folders, but not everything.
 GOING = (b"a.txt", b"d/large", b"d/link", ODD, b"d/sparse")
+
+
+def make_key(base: Path, *, there: bool) -> None:
+    """Let the vaults of an estate be encrypted. Its engine knows the secret key only if it is
+    `there`; whoever looks at the vaults afterwards knows it."""
+    public, text = age.generate()
+    (base / KEY).write_text(text)
+    (base / KEY).chmod(0o600)
+    (base / f"{KEY}.public").write_text(f"{public} {'there' if there else 'away'}")
+
+
+def _keys_in(base: Path) -> dict[str, Any]:
+    if not (base / KEY).exists():
+        return {}
+    public, where = (base / f"{KEY}.public").read_text().split()
+    keys: dict[str, Any] = {"backup_recipients": [public], "archive_recipients": [public]}
+    return keys | ({"identity_path": base / KEY} if where == "there" else {})
 
 
 class AheadClock(Clock):
@@ -116,7 +134,7 @@ class Estate:
         vars(objects)["PART_SIZE_MAX"] = PART
         self.base = base
         self.ledger = ledger or Ledger()
-        self.house = House(base, fs=fs, clock=clock or AheadClock())
+        self.house = House(base, fs=fs, clock=clock or AheadClock(), **_keys_in(base))
         self.engine = self.house.engine
         self.root = self.house.root
 
@@ -220,11 +238,28 @@ class Estate:
                     yield entry.path, folder / str(batch.entries.index(entry))
 
     def vaults(self) -> Iterator[Vault]:
+        """Those there are, for one who has the key where they are encrypted."""
+        away = (self.base / KEY).exists() and self.house.settings.identity_path is None
         for kind in VaultKind:
             try:
-                yield self.engine.vaults.get(kind, create=False)
+                if away:
+                    with self._opened_with_key(kind) as vault:
+                        yield vault
+                else:
+                    yield self.engine.vaults.get(kind, create=False)
             except VaultMissingError:
                 continue
+
+    def _opened_with_key(self, kind: VaultKind) -> Vault:
+        return Vault.open(
+            self.engine.vaults.path(kind),
+            kind,
+            index_path="",
+            fs=FileOps(),
+            clock=self.engine.clock,
+            read_only=True,
+            identity_path=os.fspath(self.base / KEY),
+        )
 
     def versions(self) -> set[tuple[bytes, int, str]]:
         """All versions that a vault tells of: file, number, content."""

@@ -15,7 +15,7 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import SIDECAR_NAME
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support import oracle
-from tests.support.estate import Estate, Look
+from tests.support.estate import KEY, Estate, Look
 
 _AWAY = {LifecycleState.ARCHIVED, LifecycleState.DELETED}
 # Rows that every order and every pass adds to.
@@ -194,9 +194,8 @@ def no_litter(estate: Estate) -> None:
             assert set(names) - {os.fsdecode(SIDECAR_NAME)}, f"an empty batch: {folder}"
     databases = {"registry.db", "registry.db-wal", "registry.db-shm", "registry.db.lock"}
     ours = {"root", "vault", "archive", "ledger", "registry.db.locks", "registry.db.index"}
-    strange = (
-        {it.name for it in estate.base.iterdir()} - databases - ours - {"outside", "steps", "deed"}
-    )
+    ours |= {"outside", "steps", "deed", KEY, f"{KEY}.public"}
+    strange = {it.name for it in estate.base.iterdir()} - databases - ours
     assert not strange, strange
 
 

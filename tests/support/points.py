@@ -24,7 +24,7 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import CHANGES, READS, SteppedFileOps, Steps, step_commits
 from tests.support import invariants
-from tests.support.estate import Estate, Look
+from tests.support.estate import Estate, Look, make_key
 from tests.support.forks import in_child
 from tests.support.meddling import BESIDE, MEDDLERS, deed_in, inventory, recorded
 from tests.support.workloads import Workload
@@ -167,6 +167,8 @@ class Case:
 
 def prepare(base: Path, workload: Workload) -> None:
     """An estate on which the order may be given, closed."""
+    if workload.keys:
+        make_key(base, there=workload.keys == "there")
     estate = Estate(base)
     estate.fill()
     workload.prepare(estate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey, Metadata
 from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.model.file import Kind, LifecycleState
+from lifecycle_sync.vault import age
 from lifecycle_sync.vault.format import SMALL_SIZE_MAX, VaultKind
 from lifecycle_sync.vault.vault import Vault
 
@@ -88,6 +90,28 @@ class VaultHouse:
     def files(self, folder: str = "") -> list[Path]:
         """All files of the vault, or of one of its folders, in order."""
         return sorted(it for it in (self.path / folder).rglob("*") if it.is_file())
+
+
+class EncryptedHouse(VaultHouse):
+    """A vault with one key, in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.public, text = age.generate()
+        self.key_path = folder / "key"
+        self.key_path.write_text(text)
+        self.key_path.chmod(0o600)
+
+    def open(self, *, key: bool = False, **options: object) -> Vault:  # type: ignore[override]
+        given: dict[str, object] = {"recipients": [self.public]} | options
+        if key:
+            given["identity_path"] = os.fspath(self.key_path)
+        return super().open(**given)
+
+    def lose_machine(self) -> None:
+        """All that this machine knows of the vault."""
+        self.lose_index()
+        shutil.rmtree(f"{self.index_path}.manifests", ignore_errors=True)
 
 
 def metadata(**changes: object) -> Metadata:

@@ -17,7 +17,9 @@ class Workload:
     """`prepare` comes before the act and always succeeds; `order` is the act, and may be given
     again. `converges`: given again after it was cut off, it comes to the same end. `adds`: a file
     that the act makes may be a new one to the registry. `plain`: on a system without `renameat2`
-    and `syncfs`. What any of them ends on purpose lies in a vault, so nothing may be lost."""
+    and `syncfs`. `keys`: both vaults are encrypted, and the secret key is at hand ("there") or
+    nowhere on the machine ("away"). What any of them ends on purpose lies in a vault, so nothing
+    may be lost."""
 
     name: str
     prepare: Order
@@ -25,6 +27,7 @@ class Workload:
     converges: bool = True
     adds: bool = False
     plain: bool = False
+    keys: str = ""
     # The one whose killed process this one recovers from, and where it was killed: a point as a
     # part of all points.
     killed: Workload | None = None
@@ -135,6 +138,15 @@ _ALL = [
     ),
     Workload("purge", _everything, _purged),
     Workload("purge-early", _everything, Estate.purge_early),
+    Workload("backup-encrypted", _kept_and_changed, Estate.back_up, keys="away"),
+    Workload("archive-encrypted", lambda it: None, lambda it: it.archive(*GOING), keys="away"),
+    Workload("purge-encrypted", _everything, _purged, keys="away"),
+    Workload(
+        "restore-encrypted",
+        _deleted_and_purged,
+        lambda it: it.restore(Conflict.SKIP),
+        keys="there",
+    ),
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
     Workload(
@@ -147,6 +159,15 @@ _ALL = [
 WORKLOADS = {it.name: it for it in _ALL}
 
 
+_PARTS = (0.45, 0.6, 0.75, 0.9)
+_KILLED = {
+    **dict.fromkeys(
+        ("archive", "delete", "recall", "undelete", "restore-replace", "purge"), _PARTS
+    ),
+    "archive-encrypted": (0.6, 0.9),
+}
+
+
 def _recoveries() -> list[Workload]:
     """What a dead process leaves of each act, early, in its middle and late, recovered; recovery
     is itself an order that may be cut off."""
@@ -157,9 +178,10 @@ def _recoveries() -> list[Workload]:
             lambda estate: (estate.recover(), estate.purge(days=0)),
             killed=WORKLOADS[name],
             killed_at=part,
+            keys=WORKLOADS[name].keys,
         )
-        for name in ("archive", "delete", "recall", "undelete", "restore-replace", "purge")
-        for part in (0.45, 0.6, 0.75, 0.9)
+        for name, parts in _KILLED.items()
+        for part in parts
     ]
 
 

@@ -21,6 +21,7 @@ from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying import CopyReport, copy_files
 from lifecycle_sync.vault.format import RECIPIENTS_NAME, VaultFormat
+from lifecycle_sync.vault.heads import copy_heads
 from lifecycle_sync.vault.recipients import note_recipients, read_recipients
 from lifecycle_sync.vault.sealing import SealedStorage
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -66,7 +67,7 @@ def copy_vault(
             target = held.enter_context(opening.open_storage(path, engine.fs, create=not dry_run))
             target = copy_target(target, path, vault, dry_run=dry_run)
         held.enter_context(reported(progress, "copy", path))
-        return copy_files(
+        report = copy_files(
             vault.storage,
             target,
             check=check,
@@ -74,6 +75,9 @@ def copy_vault(
             progress=progress.advance,
             cancel=cancel,
         )
+        if target is not None and vault.format.encryption and not dry_run:
+            copy_heads(vault.storage, target)
+        return report
 
 
 def update_copy(

@@ -15,6 +15,7 @@ from lifecycle_sync.errors import (
     StorageFullError,
     UsageError,
     VaultForeignError,
+    VaultKeyError,
     VaultMissingError,
     VaultNewerError,
     VaultReadOnlyError,
@@ -70,8 +71,12 @@ class Vaults:
                 except OSError as error:
                     raise storage_error(error, "make index of vault", self._folder) from error
                 vault = self._open_known(kind, create=create, to_read=to_read)
+                try:
+                    self._take_up(vault)
+                except VaultKeyError:
+                    vault.close()
+                    raise
                 self._open[kind] = vault
-                self._take_up(vault)
             return vault
 
     def _open_known(self, kind: VaultKind, *, create: bool, to_read: bool) -> Vault:
@@ -190,6 +195,17 @@ class Vaults:
     def _take_up(self, vault: Vault) -> None:
         names = vault.manifests()
         applied = self._registry.applied_manifests(vault.store_id)
+        forgotten = vault.forgotten_head()
+        if forgotten and forgotten not in applied:
+            # Holds, confirmations and what was taken away since may stand in there.
+            raise VaultKeyError(
+                "tells of what this registry has done and does not know any more (it is an older"
+                " copy), and is encrypted",
+                operation="open vault",
+                subject=vault.path,
+                remedy="let it read once what it has written: `lifecycle backup --identity FILE`,"
+                " FILE with the secret key",
+            )
         missing = [name for name in names if name not in applied]
         if missing:
             self._registry.apply_events(

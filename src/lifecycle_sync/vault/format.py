@@ -31,6 +31,8 @@ SUMS_NAME = "SHA256SUMS"
 RESERVE_NAME = "RESERVE"
 RECIPIENTS_NAME = "RECIPIENTS"
 PACKS, OBJECTS, MANIFESTS, QUARANTINE = "packs", "objects", "manifests", "quarantine"
+# Only in encrypted vaults.
+WRITERS = "writers"
 # Where uploads begin, and so where litter can lie.
 UPLOAD_FOLDERS = ("", PACKS, OBJECTS, MANIFESTS)
 # Content up to this lies in a pack; what is larger is an object of its own.

@@ -38,6 +38,7 @@ from lifecycle_sync.vault.format import (
     RESERVE_NAME,
     RESTORE_NAME,
     SUMS_NAME,
+    WRITERS,
     NewerFormatError,
     VaultFormat,
     VaultKind,
@@ -53,7 +54,7 @@ from lifecycle_sync.vault.sealing import SealedStorage
 _log = logging.getLogger("lifecycle_sync.vault")
 _OPERATION = "open vault"
 _OURS = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME, RECIPIENTS_NAME, RESERVE_NAME}
-_OURS |= {PACKS, OBJECTS, MANIFESTS, QUARANTINE}
+_OURS |= {PACKS, OBJECTS, MANIFESTS, QUARANTINE, WRITERS}
 
 
 def open_storage(path: str, fs: FileOps, *, create: bool) -> LocalStorage:

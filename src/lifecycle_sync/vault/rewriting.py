@@ -28,6 +28,7 @@ from lifecycle_sync.vault.format import (
     split_manifest_name,
 )
 from lifecycle_sync.vault.frames import FrameError
+from lifecycle_sync.vault.heads import copy_heads
 from lifecycle_sync.vault.manifest import (
     ManifestReader,
     ManifestWriter,
@@ -38,7 +39,7 @@ from lifecycle_sync.vault.manifest import (
     object_line,
     pack_line,
 )
-from lifecycle_sync.vault.sealing import NamedUpload, opened
+from lifecycle_sync.vault.sealing import NamedUpload, SealedStorage, opened
 from lifecycle_sync.vault.vault import Vault
 
 _FIRST = bytes(32)
@@ -106,6 +107,8 @@ class _Rewriting:
                 self._report.there += 1
             else:
                 self._manifest(name)
+        if self._target is not None and isinstance(self._target, SealedStorage):
+            copy_heads(self._source.storage, self._target, self._manifests)
         return self._report
 
     def _manifest(self, name: str) -> None:

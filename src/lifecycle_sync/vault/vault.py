@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import (
+    LifecycleError,
     NotFoundError,
     StorageMissingError,
     VaultCorruptError,
@@ -40,6 +42,7 @@ from lifecycle_sync.vault.frames import (
     unpack_frame,
     unpack_stream,
 )
+from lifecycle_sync.vault.heads import note_head, read_head
 from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
 from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
@@ -49,6 +52,8 @@ from lifecycle_sync.vault.writer import VaultWriter
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.verify import VerifyReport
+
+_log = logging.getLogger("lifecycle_sync.vault")
 
 __all__ = ["Vault", "VaultKind", "VaultWriter"]
 
@@ -76,6 +81,8 @@ class Vault:
         self.storage = storage
         self.index = index
         self._clock = clock
+        self._writer = writer
+        self._head = ""
         self.catalogue = Catalogue(storage, index, it.store_id, clock, writer)
         self._versions = Versions(storage, index)
         # Of places that were looked at since the last refresh: whether all their files are there.
@@ -436,12 +443,38 @@ class Vault:
         """A writer's commit stands: take up what it tells of contents and of what is kept no
         longer, and write a checkpoint when one is due."""
         self.catalogue.committed(name, length, header, taken)
+        self._note_head(name)
         self._absent = set()
         with self._mutex:
             # What was missing may have been written anew.
             self._whole = {place: whole for place, whole in self._whole.items() if whole}
         if self.catalogue.checkpoint_due():
             self.checkpoint()
+
+    def _note_head(self, name: str) -> None:
+        if not self.format.encryption:
+            return
+        with self._mutex:
+            # Sessions end in any order.
+            if name <= self._head:
+                return
+            self._head = name
+            try:
+                note_head(self.storage, self._writer, name)
+            except LifecycleError as error:
+                # The commit stands, and the next one tells.
+                _log.warning("%s", error)
+
+    def forgotten_head(self) -> str:
+        """The manifest that this very writer has written last, where it can neither be read nor is
+        it known: what this machine knew is lost, or an older copy. Else empty."""
+        if not self.catalogue.locked:
+            return ""
+        try:
+            head = read_head(self.storage, self._writer)
+        except ValueError:
+            return ""
+        return head if head in self.catalogue.locked else ""
 
     def checkpoint(self) -> str:
         """Write a manifest that repeats all others, for whoever reads them next; its name."""

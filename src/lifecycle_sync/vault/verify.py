@@ -35,6 +35,7 @@ from lifecycle_sync.vault.frames import (
     unpack_stream,
 )
 from lifecycle_sync.vault.hashing import digest_named, hash_files
+from lifecycle_sync.vault.heads import read_head
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestReader, ObjectPart, decode_content_line
 from lifecycle_sync.vault.pack import Member
@@ -139,8 +140,8 @@ class _Verification:
         known = {PACKS, OBJECTS, MANIFESTS, vault_format.QUARANTINE} | ours
         known.add(vault_format.RESERVE_NAME)
         if self._vault.format.encryption:
-            known.add(vault_format.RECIPIENTS_NAME)
-            self._check_recipients()
+            known |= {vault_format.RECIPIENTS_NAME, vault_format.WRITERS}
+            self._check_told()
         self._report.foreign += sorted(set(self._storage.names("")) - known)
         data: dict[str, bytes] = {}
         for name in sorted(ours):
@@ -168,7 +169,8 @@ class _Verification:
         if not right:
             self._found(Problem.DAMAGED, vault_format.FORMAT_NAME, "is another than when opened")
 
-    def _check_recipients(self) -> None:
+    def _check_told(self) -> None:
+        """What an encrypted vault tells in the clear."""
         name = vault_format.RECIPIENTS_NAME
         try:
             if not read_recipients(self._storage):
@@ -177,6 +179,15 @@ class _Verification:
             self._found(Problem.DAMAGED, name, f"is damaged: {error}")
         except StorageError as error:
             self._found(Problem.UNREADABLE, name, error.cause)
+
+        for writer in self._storage.names(vault_format.WRITERS):
+            name = f"{vault_format.WRITERS}/{writer}"
+            try:
+                read_head(self._storage, writer)
+            except ValueError as error:
+                self._found(Problem.DAMAGED, name, f"is damaged: {error}")
+            except StorageError as error:
+                self._found(Problem.UNREADABLE, name, error.cause)
 
     # -- manifests -------------------------------------------------------------------------
 
