@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench import keepers
-from bench.keepers import Borg, Keeper, Ours, Restic, ResticUncached
+from bench.keepers import Borg, Encrypted, Keeper, Ours, Restic, ResticUncached
 from bench.lab import WORKERS, Grown, Lab
 from bench.measure import (
     FailedError,
@@ -151,6 +152,34 @@ def backup_large(lab: Lab) -> Iterator[Row]:
     turns = _take_turns(lab, some, act)
     yield _rate_row("backup-large", "backup", grown, turns, 0.9)
     yield from _beside("backup-large", turns, speed=True)
+
+
+def backup_encrypted(lab: Lab) -> Iterator[Row]:
+    """What encryption costs: the same backups and restores without it are the peer."""
+    for grown, what in ((lab.files_to_act_on(), "small"), (lab.large(), "large")):
+        read_all(grown.tree.path)
+        some = [keepers.of(grown, Encrypted), keepers.of(grown, Ours)]
+        restores: Turns = {keeper.name: [] for keeper in some}
+
+        def act(keeper: Keeper, restores: Turns = restores) -> Sample:
+            keeper.fresh()
+            sample = keeper.back_up()
+            restores[keeper.name].append(keeper.restore())
+            return sample
+
+        turns: Turns = {keeper.name: [] for keeper in some}
+        for _ in range(lab.options.repeat):
+            for keeper in some:
+                turns[keeper.name].append(act(keeper))
+        for found, verb, limit in ((turns, "back up", 1.5), (restores, "restore", None)):
+            plain = [replace(sample, whole=sample.work) for sample in found[Ours.name]]
+            yield ratio_row(
+                "backup-encrypted",
+                f"{verb} {what} files, encrypted",
+                Pairs(found[Encrypted.name], plain),
+                "not encrypted",
+                limit,
+            )
 
 
 def restore(lab: Lab) -> Iterator[Row]:
@@ -362,6 +391,7 @@ def _check_deleted(grown: Grown, sample: Sample, root: Path, told: dict[str, Any
 ACT_BENCHMARKS: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "backup": backup,
     "backup-large": backup_large,
+    "backup-encrypted": backup_encrypted,
     "restore": restore,
     "vault-size": vault_size,
     "verify": verify,

@@ -44,6 +44,8 @@ def settings_of(arguments: Arguments) -> Settings:
         local_storage_path=None,
         archive_path=database.parent / "archive",
         backup_path=database.parent / "vault",
+        backup_recipients=tuple(arguments.get("recipients", ())),
+        identity_path=arguments.get("identity"),
         worker_threads=arguments.get("workers"),
         walker=arguments.get("walker", "auto"),
     )

@@ -18,6 +18,7 @@ from bench.lab import Grown, copy_registry
 from bench.measure import FailedError, Sample, ours, program, settle
 from bench.sameness import PRIVATE, check_copy, names_below, size_of
 from bench.trees import need_room
+from lifecycle_sync.vault.age import generate
 
 PROGRAMS = ("restic", "borg")
 _VERSION_WORDS = 2
@@ -163,6 +164,28 @@ class Ours(Keeper):
 
     def size(self) -> int:
         return size_of(self.vault)
+
+
+class Encrypted(Ours):
+    """The same, encrypted; the key is used to restore alone."""
+
+    name = "ours, encrypted"
+
+    @property
+    def _key(self) -> Path:
+        return self.place / "key"
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        public = (self.place / "key.public").read_text()
+        return super()._arguments | {"recipients": [public], "identity": str(self._key)}
+
+    def _make(self) -> None:
+        super()._make()
+        public, text = generate()
+        self._key.write_text(text)
+        self._key.chmod(0o600)
+        (self.place / "key.public").write_text(public)
 
 
 class _Peer(Keeper):
