@@ -26,7 +26,7 @@ FINGERPRINTS = {
 
 @pytest.fixture(params=FINGERPRINTS)
 def golden(request) -> Path:
-    return GOLDEN / request.param
+    return GOLDEN / str(request.param)
 
 
 @pytest.fixture

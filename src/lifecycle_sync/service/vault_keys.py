@@ -163,6 +163,9 @@ def _new_place(
         _refuse_others(storage, path, recipients)
     if recipients is not None:
         note_recipients(storage, recipients.texts)
+    if vault.format.min_writer > vault.format.min_reader:
+        # It was pruned, and so is what is written here.
+        opening.refuse_older_writers(storage, path, vault.kind)
     return opening.seal_storage(
         storage,
         path,
