@@ -353,9 +353,13 @@ class Index(IndexChecks, IndexPruned):
         with self._use(write=True) as connection:
             connection.execute("UPDATE manifest SET read = 1 WHERE covers IS NOT NULL")
 
-    def lose_frame(self, name: str, frame: int) -> None:
-        """Forget what stands in a frame that turned out to be damaged: from now on a checkpoint is
-        asked, where one repeats it."""
+    def lose_frame(self, name: str, frame: int) -> bool:
+        """Forget what stands in a frame that turned out to be damaged, where a checkpoint repeats
+        it, which is asked from now on; False where none does: what is missing is to be told again
+        by whoever comes next."""
+        repeated = any(name in it.covers for it in self.manifests() if it.covers)
+        if not repeated:
+            return False
         with self._use(write=True) as connection:
             for table in ("version", "directory"):
                 connection.execute(
@@ -370,6 +374,7 @@ class Index(IndexChecks, IndexPruned):
             connection.execute(
                 "UPDATE manifest SET read = 1, versions = 0 WHERE covers IS NOT NULL"
             )
+        return True
 
     def versions_of(self, file_id: bytes) -> list[tuple[str, int, int]]:
         """Manifest, frame and offset of every version of a file."""

@@ -38,7 +38,9 @@ class Versions:
         self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         # Manifests in which something was found damaged since they were indexed, and why.
         self.damaged: dict[str, str] = {}
-        # How often that was.
+        # What no checkpoint repeats of it, as (manifest, frame).
+        self._missing: set[tuple[str, int]] = set()
+        # How often one does.
         self._lost = 0
 
     def of_file(self, file_id: bytes) -> Iterator[VersionEvent]:
@@ -114,6 +116,8 @@ class Versions:
     def _line(self, name: str, frame: int, offset: int) -> bytes | None:
         """None where that part of a manifest is damaged: what the others say is still told, and
         from now on a checkpoint is asked that repeats it."""
+        if (name, frame) in self._missing:
+            return None
         with self._mutex:
             text = self._frames.get((name, frame))
             if text is None:
@@ -123,8 +127,10 @@ class Versions:
                     if name not in self.damaged:
                         _log.warning("a manifest cannot be used: %s: %s", name, error.cause)
                     self.damaged[name] = error.cause
-                    self._index.lose_frame(name, frame)
-                    self._lost += 1
+                    if self._index.lose_frame(name, frame):
+                        self._lost += 1
+                    else:
+                        self._missing.add((name, frame))
                     text = b""
                 self._frames[name, frame] = text
                 while len(self._frames) > _FRAMES_KEPT:
