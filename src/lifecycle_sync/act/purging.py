@@ -25,20 +25,27 @@ from lifecycle_sync.vault.frames import new_hasher
 _log = logging.getLogger(__name__)
 # Files whose copies are read before the first of them goes.
 _EARLY = 20
+# What a file lacks of the copies that are demanded of its content before it goes, in words.
+Unproven = Callable[[bytes, ContentKey], str]
 # Files that are in no other place than a vault, if there.
 _AWAY = frozenset({LifecycleState.DELETED, LifecycleState.ARCHIVED})
 
 
 def purge(
-    site: Site, batch_id: bytes, *, erase_limits: tuple[str, ...] | None = None
+    site: Site,
+    batch_id: bytes,
+    *,
+    erase_limits: tuple[str, ...] | None = None,
+    unproven: Unproven | None = None,
 ) -> list[Done]:
     """Unlink what lies in a batch of the trash past its grace and is still what was taken; what is
-    not stays, and is told. With `erase_limits` files are overwritten before."""
+    not stays, and is told. With `erase_limits` files are overwritten before. `unproven` says what
+    an archived file lacks of the copies that its policy demands."""
     batch = site.trash.batch(batch_id)
     if batch is None:
         return []
     entries = site.trash.left(batch)
-    done = _purge_batch(site, batch, entries, erase_limits)
+    done = _purge_batch(site, batch, entries, erase_limits, unproven=unproven)
     site.trash.tidy(batch)
     return done
 
@@ -50,6 +57,7 @@ def purge_early(
     copy: Callable[[TrashEntry], str],
     enough: Callable[[], bool],
     reason: str,
+    unproven: Unproven | None = None,
 ) -> list[Done]:
     """Unlink what lies in a batch before its grace ends, because room is needed: only that of which
     `copy` finds a copy that it has just read (it says where; empty where there is none), and that
@@ -64,7 +72,7 @@ def purge_early(
             break
         copies = {entry: copy(entry) for entry in entries[start : start + _EARLY]}
         early = _Early({entry: where for entry, where in copies.items() if where}, reason, enough)
-        done += _purge_batch(site, batch, list(early.copies), None, early)
+        done += _purge_batch(site, batch, list(early.copies), None, early, unproven=unproven)
     site.trash.tidy(batch)
     return done
 
@@ -83,6 +91,8 @@ def _purge_batch(
     entries: Sequence[TrashEntry],
     erase_limits: tuple[str, ...] | None,
     early: _Early | None = None,
+    *,
+    unproven: Unproven | None = None,
 ) -> list[Done]:
     known = site.registry.act_files([entry.file_id for entry in entries])
     by_file: dict[bytes, TrashEntry] = {}
@@ -103,7 +113,13 @@ def _purge_batch(
             results.skip(operation_id, file, "there is room enough again")
             continue
         lacking = copies.lacking(entry) if copies and file.state in _AWAY else ""
-        if lacking:
+        key = _key_of(entry)
+        demanded = ""
+        if archived and file.state in _AWAY and unproven and key and not lacking:
+            demanded = unproven(entry.file_id, key)
+        if demanded:
+            outcome = TrashOutcome(False, f"{demanded}; it is kept")
+        elif lacking:
             outcome = TrashOutcome(False, f"{lacking}; it is kept", alarm=True)
         else:
             outcome = site.trash.purge(batch, entry, check=check, erase_limits=erase_limits)

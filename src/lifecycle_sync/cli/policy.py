@@ -107,6 +107,11 @@ def _shown(value: Any) -> str:
 @click.option("--keep-monthly", type=int)
 @click.option("--keep-yearly", type=int)
 @click.option("--grace-days", type=int, help="How long what was deleted lies in the trash.")
+@click.option("--verified-copies", type=int, help="Places that must hold a file before it goes.")
+@click.option("--verified-within-days", type=int, help="How long ago each was verified at most.")
+@click.option(
+    "--verified-place", "verified_places", multiple=True, metavar="DIR", help="One that must be."
+)
 @_allow_empty
 @dry_run_option
 def set_policy(session: Session, name: str, allow_empty: bool, dry_run: bool, **given: Any) -> None:

@@ -32,7 +32,7 @@ _UNREADABLE = "it could not be read the last time"
 NO_REASON = "no reason given"
 # Actions of one plan; what is due beyond them is counted, and comes with the next.
 ACTIONS_MAX = 100_000
-MASS = "mass"
+MASS, PROOF = "mass", "proof"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Root:
 @dataclass(frozen=True)
 class Situation:
     """What is the same for all files of one plan. `paused` and `clock` say why nothing may be taken
-    away now; `held` gives the reason of the hold on a file. `min_age_ns` is the *young* guard's."""
+    away now; `held` gives the reason of the hold on a file, `unproven` what it lacks of the copies
+    that its policy demands. `min_age_ns` is the *young* guard's."""
 
     rules: Rules
     roots: Mapping[bytes, Root]
@@ -68,6 +69,7 @@ class Situation:
     paused: str = ""
     clock: str = ""
     min_age_ns: int = guards.MIN_AGE_NS
+    unproven: Mapping[bytes, str] = field(default_factory=dict)
 
 
 def judge(file: Subject, situation: Situation) -> Action | Kept:
@@ -200,6 +202,8 @@ def _against(
         return "atime", "its filesystem does not record when files are read"
     if not root.enforce:
         return "advice", "its root only advises: `lifecycle enforce` lets policies act in it"
+    if verb is Verb.DELETE and file.file_id in situation.unproven:
+        return PROOF, situation.unproven[file.file_id]
     if root.mass and verb is Verb.DELETE:
         return MASS, root.mass
     return "", ""

@@ -56,6 +56,9 @@ class LifecyclePolicy:
     0 for an age or a frequency means "never". Only with `auto_archive` and `auto_delete` does
     anything happen by itself. A file without a policy of its own goes by the first whose `match`
     holds, else by that of its type. `grace_days` is how long what was deleted lies in the trash.
+    A file goes only when so many places (the vault, the archive, copies of them; `verified_places`
+    names, by their paths, those that have to be among them) hold its content and each was verified
+    within so many days; with 0 `verified_copies` nothing is asked.
     """
 
     name: str
@@ -72,11 +75,15 @@ class LifecyclePolicy:
     age_from: AgeFrom = AgeFrom.LATER
     keep: KeepRules = field(default_factory=KeepRules)
     grace_days: int = 30
+    verified_copies: int = 0
+    verified_within_days: int = 30
+    verified_places: list[str] = field(default_factory=list)
 
 
 # A file's age has to be told in days of a lifetime, not of the universe.
 _DAYS_MAX = 36_500
 _HOURS_MAX = 24 * _DAYS_MAX
+_PLACES_MAX = 16
 
 
 def faults_of(policy: LifecyclePolicy, *, allow_empty: bool = False) -> list[str]:
@@ -94,6 +101,17 @@ def _faults(policy: LifecyclePolicy, allow_empty: bool) -> Iterator[str]:
     hours = policy.backup_frequency_hours
     if not 0 <= hours <= _HOURS_MAX:
         yield f"backup_frequency_hours: {hours} is not between 0 and {_HOURS_MAX:,}"
+    if not 0 <= policy.verified_copies <= _PLACES_MAX:
+        yield f"verified_copies: {policy.verified_copies} is not between 0 and {_PLACES_MAX}"
+    if not 1 <= policy.verified_within_days <= _DAYS_MAX:
+        days = policy.verified_within_days
+        yield f"verified_within_days: {days} is not between 1 and {_DAYS_MAX:,}"
+    if policy.verified_places and not policy.verified_copies:
+        yield "verified_places: needs verified_copies"
+    if policy.verified_copies and not (policy.backup_frequency_hours or policy.auto_archive):
+        yield "verified_copies: nothing is ever kept: set backup_frequency_hours or auto_archive"
+    if any(not place.startswith("/") for place in policy.verified_places):
+        yield "verified_places: name each by its absolute path"
     if policy.max_versions < 0:
         yield f"max_versions: {policy.max_versions} is less than 0"
     for name in KeepRules.__slots__:

@@ -182,6 +182,9 @@ def policy_values(policy: LifecyclePolicy) -> tuple[Any, ...]:
     )
 
 
+_PROOF = ("verified_copies", "verified_within_days", "verified_places")
+
+
 def policy_rules(policy: LifecyclePolicy) -> str:
     """What a policy says beyond the documented columns, as JSON: what differs from the default."""
     rules: dict[str, Any] = {}
@@ -193,6 +196,9 @@ def policy_rules(policy: LifecyclePolicy) -> str:
         rules["keep"] = asdict(policy.keep)
     if policy.grace_days != LifecyclePolicy("").grace_days:
         rules["grace_days"] = policy.grace_days
+    for name in _PROOF:
+        if getattr(policy, name) != getattr(LifecyclePolicy(""), name):
+            rules[name] = getattr(policy, name)
     return json.dumps(rules, separators=(",", ":"))
 
 
@@ -215,6 +221,7 @@ def policy(row: tuple[Any, ...]) -> LifecyclePolicy:
         age_from=AgeFrom(rules.get("age_from", AgeFrom.LATER)),
         keep=KeepRules(**rules.get("keep", {})),
         grace_days=rules.get("grace_days", LifecyclePolicy("").grace_days),
+        **{name: rules[name] for name in _PROOF if name in rules},
     )
 
 

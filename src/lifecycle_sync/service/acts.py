@@ -212,7 +212,10 @@ class Acts(BringingBack):
             limits = self.erase_limits(repository) if erase else None
             for batch_id in due:
                 with order.batch() as site:
-                    report.add(purging.purge(site, batch_id, erase_limits=limits))
+                    unproven = self._workshop.proof.against_content
+                    report.add(
+                        purging.purge(site, batch_id, erase_limits=limits, unproven=unproven)
+                    )
                 order.check()
         return report
 
@@ -236,7 +239,14 @@ class Acts(BringingBack):
                     break
                 with order.batch() as site:
                     report.add(
-                        purging.purge_early(site, batch_id, copy=copy, enough=enough, reason=reason)
+                        purging.purge_early(
+                            site,
+                            batch_id,
+                            copy=copy,
+                            enough=enough,
+                            reason=reason,
+                            unproven=self._workshop.proof.against_content,
+                        )
                     )
                 order.check()
         return report

@@ -270,7 +270,8 @@ def _against(
         read_since = _read_since(engine, descent, task, action)
         if read_since:
             return read_since
-    return ""
+    # Last, for it looks at every place.
+    return engine.proof.against(file, task.policy) if verb is Verb.DELETE else ""
 
 
 def _read_since(engine: Engine, descent: Descent, task: _Task, action: Action) -> str:

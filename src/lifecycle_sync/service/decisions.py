@@ -40,6 +40,7 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.order import pause_words
+from lifecycle_sync.service.proof import Proof
 from lifecycle_sync.service.retaining import VERSIONS_MAX, Found, Retained, Retaining, retained
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.service.space import Space
@@ -77,11 +78,19 @@ class Decisions:
     """The decisions on one registry. Thread-safe."""
 
     def __init__(
-        self, registry: Registry, roots: Roots, space: Space, settings: Settings, clock: Clock
+        self,
+        registry: Registry,
+        roots: Roots,
+        space: Space,
+        proof: Proof,
+        *,
+        settings: Settings,
+        clock: Clock,
     ) -> None:
         self._registry = registry
         self._roots = roots
         self._space = space
+        self._proof = proof
         self._settings = settings
         self._clock = clock
         self._retaining = Retaining(registry)
@@ -136,6 +145,7 @@ class Decisions:
         at_ns = now_ns if at_ns is None else at_ns
         policies = self._registry.policies()
         held: dict[bytes, str] = {}
+        unproven: dict[bytes, str] = {}
         roots = self._facts(repositories, now_ns, at_ns)
         situation = Situation(
             Rules(policies),
@@ -145,12 +155,13 @@ class Decisions:
             paused=self._paused(),
             clock=self.clock_reason(),
             min_age_ns=self._min_age_ns,
+            unproven=unproven,
         )
         seq = self._registry.last_seq()
         beyond = Found(min(actions_max, VERSIONS_MAX))
         cancel = cancel or CancelToken()
         made = plan(
-            self._candidates(situation, held, beyond, cancel),
+            self._candidates(situation, held, unproven, beyond, cancel),
             situation,
             registry_id=self._registry.registry_id,
             seq=seq,
@@ -182,7 +193,12 @@ class Decisions:
         return [replace(it, guard=root.guard, waits=root.waits) for it in found]
 
     def _candidates(
-        self, situation: Situation, held: dict[bytes, str], beyond: Found, cancel: CancelToken
+        self,
+        situation: Situation,
+        held: dict[bytes, str],
+        unproven: dict[bytes, str],
+        beyond: Found,
+        cancel: CancelToken,
     ) -> Iterator[Subject]:
         """What may be due: by its date, or because it changed since that was written."""
         for page in self._pages(situation.at_ns):
@@ -190,6 +206,8 @@ class Decisions:
             mine = [file for file in page if file.repository_id in situation.roots]
             held.clear()
             held.update(self._registry.held([file.file_id for file in mine], situation.at_ns))
+            unproven.clear()
+            unproven.update(self._proof.unproven(mine, situation.rules, situation.at_ns))
             self._retaining.add(mine, situation, held, beyond)
             yield from mine
 
@@ -358,6 +376,7 @@ class Decisions:
         roots: dict[bytes, Root] = {}
         counted: set[bytes] = set()
         held: dict[bytes, str] = {}
+        unproven: dict[bytes, str] = {}
         situation = Situation(
             Rules(self._registry.policies()),
             roots,
@@ -366,12 +385,15 @@ class Decisions:
             paused=self._paused(),
             clock=self.clock_reason(),
             min_age_ns=self._min_age_ns,
+            unproven=unproven,
         )
         for start in range(0, len(file_ids), _PAGE):
             page = file_ids[start : start + _PAGE]
             subjects = self._registry.subjects(page)
             held.clear()
             held.update(self._registry.held(page, at_ns))
+            unproven.clear()
+            unproven.update(self._proof.unproven(subjects.values(), situation.rules, at_ns))
             versions = self._retaining.of(list(subjects.values()))
             held_now = held if at_ns == now_ns else self._registry.held(page, now_ns)
             for file_id in page:

@@ -43,6 +43,7 @@ from lifecycle_sync.service.order import Workshop
 from lifecycle_sync.service.own_files import is_own
 from lifecycle_sync.service.parallel import in_parallel
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.service.proof import Proof
 from lifecycle_sync.service.roots import AddedRoot, Roots, absolute_path
 from lifecycle_sync.service.space import MakingRoom, Space
 from lifecycle_sync.service.statements import Statements
@@ -77,6 +78,7 @@ class Engine:
             registry, self.roots, settings, self.locks, fs=self._fs, clock=self._clock
         )
         self.vaults = Vaults(registry, registry.path, settings, self._fs, self._clock)
+        self.proof = Proof(registry, self.vaults, settings, self._fs, self._clock)
         self.acts = Acts(
             Workshop(
                 registry,
@@ -86,11 +88,14 @@ class Engine:
                 settings,
                 fs=self._fs,
                 clock=self._clock,
+                proof=self.proof,
             )
         )
         self.space = Space(self._fs, settings)
         self.making_room = MakingRoom(self.space, registry, self.acts)
-        self.decisions = Decisions(registry, self.roots, self.space, settings, self._clock)
+        self.decisions = Decisions(
+            registry, self.roots, self.space, self.proof, settings=settings, clock=self._clock
+        )
         self.statements = Statements(registry, self.vaults, self._clock)
         self._ids = IdSource(self._clock.now_ns)
         self._loose_lock = threading.Lock()

@@ -28,6 +28,7 @@ from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.listings import margin_ns_of
 from lifecycle_sync.service.locks import Locks
+from lifecycle_sync.service.proof import Proof
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.service.vaults import Vaults
 from lifecycle_sync.storage.local import storage_error
@@ -57,7 +58,9 @@ class Workshop:
         *,
         fs: FileOps,
         clock: Clock,
+        proof: Proof,
     ) -> None:
+        self.proof = proof
         self.registry = registry
         self.roots = roots
         self.vaults = vaults

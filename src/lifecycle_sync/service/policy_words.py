@@ -115,6 +115,12 @@ def rules_of(policy: LifecyclePolicy) -> list[str]:
         said.append(f"its retention ends after {policy.retention_days:,} days")
     if policy.auto_delete and policy.grace_days != LifecyclePolicy("").grace_days:
         said.append(f"what was deleted lies in the trash for {policy.grace_days} days")
+    if policy.verified_copies:
+        copies = "1 place" if policy.verified_copies == 1 else f"{policy.verified_copies} places"
+        text = f"deleted only when {copies} were verified within"
+        said.append(f"{text} {policy.verified_within_days} days to hold it")
+        if policy.verified_places:
+            said[-1] += f", {', '.join(policy.verified_places)} among them"
     if policy.age_from == "downloaded":
         said.append("age counts from when it was last downloaded; without that it does not age")
     elif policy.age_from != "later":

@@ -164,6 +164,9 @@ class DueContract(RegistryContractBase):
             age_from=AgeFrom.ACCESSED,
             keep=KeepRules(1, 2, 3, 4, 5, 6),
             grace_days=3,
+            verified_copies=2,
+            verified_within_days=7,
+            verified_places=["/mnt/second"],
         )
         house.registry.put_policy(policy, house.tick())
         house.reopen()
