@@ -97,6 +97,34 @@ def test_a_machine_that_lost_all_and_has_no_key_stores_again(house, stored, capl
         assert [read(vault, key) for key in stored] == list(CONTENTS.values())
 
 
+def test_another_process_that_was_given_the_key_tells_one_that_was_not(house, stored):
+    house.lose_machine()
+    with house.open() as vault:
+        assert vault.manifests() == []
+        with house.open(key=True, index_path=os.fspath(house.folder / "other.db")) as other:
+            # Another index, but the same manifests in the clear.
+            shutil.copytree(
+                f"{other.index.path}.manifests", f"{house.index_path}.manifests", dirs_exist_ok=True
+            )
+        vault.refresh()
+        assert vault.contains(stored) == set(stored)
+
+
+def test_what_another_process_condemns_is_known_without_a_key(house, stored):
+    """A writer that did not know would rely on what is about to be deleted."""
+    with house.open(index_path=os.fspath(house.folder / "writer.db")) as vault:
+        shutil.rmtree(f"{vault.index.path}.manifests")
+        Path(f"{vault.index.path}.manifests").symlink_to(f"{house.index_path}.manifests")
+    with house.open(index_path=os.fspath(house.folder / "writer.db")) as vault:
+        assert vault.contains(stored) == set(stored)
+        with house.open(key=True) as other:
+            gone = [it.version_id for it in other.all_versions(REPOSITORY)]
+            withdraw(other, gone, house.clock.now_ns(), "no rule keeps it")
+            prune(other, now_ns=house.clock.now_ns(), grace_ns=10**15)
+        vault.news()
+        assert vault.contains(stored) == set()
+
+
 def test_a_key_that_was_there_once_has_told_the_machine_everything(house, stored):
     house.lose_machine()
     with house.open(key=True) as vault:

@@ -33,7 +33,7 @@ from lifecycle_sync.vault.manifest import (
     PackLine,
     decode_content_line,
 )
-from lifecycle_sync.vault.sealing import drop_kept, keep
+from lifecycle_sync.vault.sealing import drop_kept, keep, readable
 
 _log = logging.getLogger("lifecycle_sync.vault")
 # What the index takes up from manifests.
@@ -94,6 +94,9 @@ class Catalogue:
         """False where what was listed is not all there is, and it has to be listed again."""
         listed = self._listed()
         self.damaged = {name: why for name, why in self.damaged.items() if name in listed}
+        # In any case what others have kept in the clear is looked for: what is condemned must not
+        # be missed for want of a key.
+        self.locked = (self.locked & listed) - readable(self._storage, self.locked)
         new = listed - self._seen()
         # First what is new: a checkpoint among it may repeat what has gone.
         whole = not new or self._take_up(new, last=last)

@@ -33,11 +33,21 @@ class KeptManifests:
         self._checked: set[str] = set()
         try:
             storage.sweep((self._FOLDER,))
-            for name in storage.names(self._FOLDER):
-                manifest, _, _ = name.rpartition("-")
-                self._names[f"{MANIFESTS}/{manifest}"] = name
+        except LifecycleError as error:
+            _log.warning("manifests in the clear cannot be cleaned up: %s", error)
+        self.look()
+
+    def look(self) -> None:
+        """Take up what other processes of this machine have kept since."""
+        try:
+            found = self._storage.names(self._FOLDER)
         except LifecycleError as error:
             _log.warning("manifests in the clear cannot be used: %s", error)
+            return
+        with self._mutex:
+            for name in found:
+                manifest, _, _ = name.rpartition("-")
+                self._names.setdefault(f"{MANIFESTS}/{manifest}", name)
 
     def has(self, name: str) -> bool:
         """Whether a manifest (with its folder) is here, and whole."""

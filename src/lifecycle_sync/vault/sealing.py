@@ -76,6 +76,16 @@ def keep(storage: Storage, name: str) -> None:
         keeping.discard()
 
 
+def readable(storage: Storage, manifests: Iterable[str]) -> set[str]:
+    """Those of the manifests of an encrypted vault that are at hand in the clear by now: another
+    process of this machine may have written them, or was given the key."""
+    kept = storage.kept if isinstance(storage, SealedStorage) else None
+    if kept is None:
+        return set()
+    kept.look()
+    return {name for name in manifests if kept.has(f"{MANIFESTS}/{name}")}
+
+
 def drop_kept(storage: Storage, manifests: Iterable[str]) -> None:
     """Give up the copies in the clear of manifests that the vault does not have any more."""
     kept = storage.kept if isinstance(storage, SealedStorage) else None
