@@ -379,3 +379,11 @@ def test_it_is_pruned_with_the_key_by_its_only_writer(house, stored):
         house.store(vault, {b"other": b"other"})
     with house.open(key=True) as vault, pytest.raises(VaultError, match="another program"):
         prune(vault, now_ns=now_ns, grace_ns=0)
+
+
+def test_opening_it_again_changes_nothing_in_it(house, stored):
+    before = {path: path.stat().st_mtime_ns for path in house.files()}
+    for key in (False, True):
+        with house.open(key=key):
+            pass
+    assert {path: path.stat().st_mtime_ns for path in house.files()} == before
