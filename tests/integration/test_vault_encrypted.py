@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_sync.errors import KeyFileError, VaultCorruptError, VaultError, VaultKeyError
+from lifecycle_sync.errors import (
+    KeyFileError,
+    StorageError,
+    VaultCorruptError,
+    VaultError,
+    VaultKeyError,
+)
 from lifecycle_sync.vault import age
 from lifecycle_sync.vault.bulk import BulkReader
 from lifecycle_sync.vault.prune import prune, withdraw
@@ -387,3 +393,13 @@ def test_opening_it_again_changes_nothing_in_it(house, stored):
         with house.open(key=key):
             pass
     assert {path: path.stat().st_mtime_ns for path in house.files()} == before
+
+
+def test_nothing_is_told_that_whoever_tells_it_would_not_know(house, stored):
+    kept = Path(f"{house.index_path}.manifests/kept")
+    with house.open() as vault:
+        shutil.rmtree(kept)
+        kept.write_bytes(b"no folder")
+        with pytest.raises(StorageError):
+            house.store(vault, {b"more": b"more"})
+    assert len(house.files("manifests")) == 1

@@ -2,7 +2,7 @@
 
 So whoever backs up knows without a secret what it has told, after a crash, too: a manifest is kept
 here before anybody can see it in the vault. It is a cache beside the index: it can be thrown away
-(then a key is needed to know what was told), and what is wrong with it is logged and the vault read
+(then a key is needed to know what was told), and where a copy cannot be read the vault is read
 instead.
 """
 
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from lifecycle_sync.errors import LifecycleError, StorageError, VaultCorruptError
-from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import MANIFESTS
 
 _log = logging.getLogger("lifecycle_sync.vault")
@@ -106,40 +106,23 @@ class KeptManifests:
 
 
 class Keeping:
-    """A copy in the making. Its errors end it, nothing else."""
+    """A copy in the making. Raises as a storage does: without it the manifest must not be
+    published, for whoever wrote it would not know what it has told."""
 
     def __init__(self, kept: KeptManifests, storage: Storage, folder: str) -> None:
         self._kept = kept
         self._folder = folder
         self._hash = hashlib.sha256()
-        self._upload: Upload | None = None
-        try:
-            self._upload = storage.upload(folder)
-        except LifecycleError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: LifecycleError) -> None:
-        _log.warning("a manifest is not kept in the clear: %s", error)
-        self.discard()
+        self._upload = storage.upload(folder)
 
     def write(self, data: bytes) -> None:
-        if self._upload is not None:
-            try:
-                self._upload.write(data)
-                self._hash.update(data)
-            except LifecycleError as error:
-                self._give_up(error)
+        self._upload.write(data)
+        self._hash.update(data)
 
     def publish(self, name: str) -> None:
-        if self._upload is not None:
-            kept = f"{name.rpartition('/')[2]}-{self._hash.hexdigest()}"
-            try:
-                self._upload.publish(f"{self._folder}/{kept}", self._hash.digest())
-                self._kept.add(name, kept)
-            except LifecycleError as error:
-                self._give_up(error)
+        kept = f"{name.rpartition('/')[2]}-{self._hash.hexdigest()}"
+        self._upload.publish(f"{self._folder}/{kept}", self._hash.digest())
+        self._kept.add(name, kept)
 
     def discard(self) -> None:
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            upload.discard()
+        self._upload.discard()

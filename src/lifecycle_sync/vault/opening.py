@@ -289,7 +289,10 @@ def seal_storage(
             raise _at_opening(storage_error(error, "make index of vault", index_path)) from error
         try:
             kept = LocalStorage(kept_path, fs)
-        except (OSError, LifecycleError) as error:
+        except LifecycleError as error:
+            if write:
+                # Whoever wrote without them would not know what it has told.
+                raise
             _log.warning("manifests cannot be kept in the clear in %s: %s", kept_path, error)
     return SealedStorage(storage, recipients, identities, kept)
 

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol, Self
 
-from lifecycle_sync.errors import VaultKeyError
+from lifecycle_sync.errors import StorageError, VaultKeyError
 from lifecycle_sync.storage.protocol import Storage, Upload
 from lifecycle_sync.vault.age import Identities, NoMatchError, Recipients, SealStream
 from lifecycle_sync.vault.format import MANIFESTS
@@ -67,13 +67,16 @@ def keep(storage: Storage, name: str) -> None:
     kept = storage.kept if isinstance(storage, SealedStorage) else None
     if kept is None or kept.has(name):
         return
-    keeping = kept.keep()
     try:
-        for piece in opened(storage).pieces(name):
-            keeping.write(piece)
-        keeping.publish(name)
-    finally:
-        keeping.discard()
+        keeping = kept.keep()
+        try:
+            for piece in opened(storage).pieces(name):
+                keeping.write(piece)
+            keeping.publish(name)
+        finally:
+            keeping.discard()
+    except StorageError as error:
+        _log.warning("%s is not kept in the clear, and needs the key again: %s", name, error)
 
 
 def readable(storage: Storage, manifests: Iterable[str]) -> set[str]:
@@ -308,7 +311,11 @@ class NamedUpload:
         self._stream: SealStream | None = None
         self._keeping: Keeping | None = None
         if self._sealed is not None and self._sealed.kept is not None and folder == MANIFESTS:
-            self._keeping = self._sealed.kept.keep()
+            try:
+                self._keeping = self._sealed.kept.keep()
+            except BaseException:
+                self._upload.discard()
+                raise
 
     def write(self, data: bytes) -> None:
         """Append. Raises `StorageFullError`, `StorageError`."""
