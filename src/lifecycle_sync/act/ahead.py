@@ -38,19 +38,19 @@ class Plain(NamedTuple):
 
     The version is the file's last one once more where that has the same content."""
 
+    key: ContentKey
     packed: Packed
     version: VersionLine
-
-    @property
-    def key(self) -> ContentKey:
-        return self.version.content
 
 
 def windows(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
     """The files in as many at a time as may be asked for at once."""
     start, left = 0, _WINDOW_BYTES
+    regular = Kind.REGULAR
     for place, (_, file) in enumerate(files):
-        cost = file.size + _MORE_BYTES + _PATH_TIMES * len(file.path) if _is_small(file) else 0
+        # As `_is_small` has it.
+        small = file.kind is regular and file.size <= _SMALL_BYTES
+        cost = file.size + _MORE_BYTES + _PATH_TIMES * len(file.path) if small else 0
         if place - start == _WINDOW_FILES or (cost > left and place > start):
             yield files[start:place]
             start, left = place, _WINDOW_BYTES
@@ -144,9 +144,11 @@ class Ahead:
         for place, item in zip(places, loads(data), strict=True):  # noqa: S302
             if item is not None:
                 digest, number, version_id, line, stored, check, member = item
+                key = ContentKey(algorithm, digest)
                 found[place] = Plain(
+                    key,
                     Packed(digest, files[place][1].size, stored, check, member),
-                    VersionLine(number, version_id, ContentKey(algorithm, digest), at_ns, line),
+                    VersionLine(number, version_id, key, at_ns, line),
                 )
         return found
 

@@ -20,6 +20,7 @@ from lifecycle_sync.model.content import ContentKey, version_id
 from lifecycle_sync.model.event import Event, VersionEvent
 from lifecycle_sync.model.file import FileFlag, LifecycleState
 from lifecycle_sync.vault.events import VersionLine
+from lifecycle_sync.vault.pack import Packed
 from lifecycle_sync.vault.vault import Vault
 
 _SUSPECT = FileFlag.SUSPECT.value
@@ -82,8 +83,19 @@ class Keeping:
         """Read files and store what is new of them."""
         with Reader(self._site, self._writer) as reader:
             for part, answers in self._ahead(ordered):
+                stops = self._site.cancel.cancelled or self._site.breaker.tripped
+                files = size = stored = 0
+                # There are many of them, and most were read ahead.
                 for (operation_id, file), plain in zip(part, answers, strict=True):
-                    self._read(operation_id, file, plain, reader)
+                    if plain is None or stops:
+                        self._read(operation_id, file, reader)
+                        continue
+                    self._window.append((operation_id, file, plain))
+                    files += 1
+                    size += file.size
+                    stored += plain.packed.stored
+                self._site.told.advance(files, size)
+                self._wait(stored)
             self._take_window()
 
     def commit(self) -> str | None:
@@ -118,9 +130,7 @@ class Keeping:
         while under_way:
             yield under_way.popleft(), ahead.answer()
 
-    def _read(
-        self, operation_id: bytes, file: ActFile, plain: Plain | None, reader: Reader
-    ) -> None:
+    def _read(self, operation_id: bytes, file: ActFile, reader: Reader) -> None:
         site = self._site
         if site.cancel.cancelled:
             self._results.skip(operation_id, file, _STOPPED)
@@ -129,12 +139,9 @@ class Keeping:
             self._results.skip(operation_id, file, BROKEN)
             return
         try:
-            if plain is not None:
-                site.told.advance(0, file.size)
-                self._wait_for(operation_id, file, plain, plain.packed.stored)
-            else:
-                read = reader.read(file)
-                self._wait_for(operation_id, file, read, len(read.data or b""))
+            read = reader.read(file)
+            self._window.append((operation_id, file, read))
+            self._wait(len(read.data or b""))
         except NotAsRecorded as reason:
             self._results.skip(operation_id, file, str(reason))
         except CancelledError:
@@ -146,9 +153,8 @@ class Keeping:
                 site.breaker.count()
         site.told.advance(1, 0)
 
-    def _wait_for(self, operation_id: bytes, file: ActFile, read: Read | Plain, size: int) -> None:
+    def _wait(self, size: int) -> None:
         """Contents are looked up in the vault many at a time."""
-        self._window.append((operation_id, file, read))
         self._window_bytes += size
         if len(self._window) >= _WINDOW_FILES or self._window_bytes >= _WINDOW_BYTES:
             self._take_window()
@@ -157,38 +163,39 @@ class Keeping:
         window, self._window, self._window_bytes = self._window, [], 0
         keys = [read.key for _, _, read in window]
         known = self._vault.contains([key for key in keys if key is not None])
+        stored, always, packs = self._stored, self._always, list[Packed]()
         for operation_id, file, read in window:
-            self._take(operation_id, file, read, known)
-
-    def _take(
-        self, operation_id: bytes, file: ActFile, read: Read | Plain, known: set[ContentKey]
-    ) -> None:
-        key = read.key
-        again = False
-        if key is not None:
-            comparable = key.algorithm == file.algorithm and file.checksum is not None
-            if comparable and not file.hash_due and key.digest != file.checksum:
-                # Nobody wrote it, as far as the filesystem knows: not a change but damage.
-                self._suspect(operation_id, file)
-                return
-            # The content of its last version: in another vault it is kept under the same number.
-            again = file.last_number > 0 and (file.last_algorithm, file.last_checksum) == key
-            stored = key in known or key in self._stored
-            if not stored:
+            key = read.key
+            again = False
+            if key is not None:
+                if (
+                    file.checksum is not None
+                    and key.digest != file.checksum
+                    and key.algorithm == file.algorithm
+                    and not file.hash_due
+                ):
+                    # Nobody wrote it, as far as the filesystem knows: not a change but damage.
+                    self._suspect(operation_id, file)
+                    continue
+                # The content of its last version: in another vault it has the same number.
+                last = (file.last_algorithm, file.last_checksum)
+                again = file.last_number > 0 and last == key
+                if key not in known and key not in stored:
+                    if type(read) is Plain:
+                        packs.append(read.packed)
+                        stored.add(key)
+                    elif isinstance(read, Read) and read.data is not None:
+                        self._writer.add(key, read.data, again=True)
+                        stored.add(key)
+            event: VersionEvent | VersionLine | None = None
+            if not again or always or key not in known:
                 if isinstance(read, Plain):
-                    self._writer.add_packed(key, read.packed)
-                    self._stored.add(key)
-                elif read.data is not None:
-                    self._writer.add(key, read.data, again=True)
-                    self._stored.add(key)
-        event: VersionEvent | VersionLine | None = None
-        if not again or self._always or key not in known:
-            if isinstance(read, Plain):
-                event = read.version
-            else:
-                event = self._version(operation_id, file, read, again=again)
-        # The bytes are the writer's now.
-        self.kept.append(Kept(operation_id, file, key, event))
+                    event = read.version
+                else:
+                    event = self._version(operation_id, file, read, again=again)
+            # The bytes are the writer's now.
+            self.kept.append(Kept(operation_id, file, key, event))
+        self._writer.add_packed(self._site.algorithm, packs)
 
     def _suspect(self, operation_id: bytes, file: ActFile) -> None:
         reason = "its content changed and its times did not (suspect); earlier versions are kept"

@@ -66,7 +66,7 @@ def put_member(writer: VaultWriter, key: ContentKey, size: int, stored: bytes) -
         content = unpack_frame(stored, size)
     if key_of(key.algorithm, content).digest != key.digest:
         raise FrameError(f"other bytes than {key} names")
-    writer.add_packed(key, repacked(key, size, stored))
+    writer.add_packed(key.algorithm, [repacked(key, size, stored)])
 
 
 def put_object(vault: Vault, writer: VaultWriter, key: ContentKey, place: ObjectPlace) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
@@ -101,23 +101,26 @@ class PackBuilder:
     def __len__(self) -> int:
         return len(self._members)
 
-    def has_room(self, algorithm: str, it: Packed) -> bool:
-        """Whether a content still fits (a first one always does)."""
-        if not self._members:
-            return True
-        return (
-            len(self._members) < MEMBERS_MAX
-            and self.size + it.stored <= PACK_SIZE_MAX
-            and algorithm == self.algorithm
+    def take(self, contents: Sequence[Packed], start: int) -> int:
+        """Append contents, of the pack's algorithm, from number `start` on, as far as they fit (a
+        first one always does); the number of the first one that does not."""
+        members, names, size = self._members, self._names, self.size
+        number = start
+        for number in range(start, len(contents)):
+            it = contents[number]
             # Names are the first half of a digest and must differ.
-            and it.digest[: _NAME_DIGITS // 2] not in self._names
-        )
-
-    def add(self, it: Packed) -> None:
-        """Append a content."""
-        self._members.append(it)
-        self._names.add(it.digest[: _NAME_DIGITS // 2])
-        self.size += len(it.data) + _CENTRAL_SIZE
+            name = it.digest[: _NAME_DIGITS // 2]
+            if members and (
+                size + it.stored > PACK_SIZE_MAX or name in names or len(members) >= MEMBERS_MAX
+            ):
+                break
+            members.append(it)
+            names.add(name)
+            size += len(it.data) + _CENTRAL_SIZE
+        else:
+            number = len(contents)
+        self.size = size
+        return number
 
     def seal(
         self, encrypt: Callable[[bytes], bytes], salt: bytes = b""
@@ -131,7 +134,7 @@ class PackBuilder:
             members[0] = packed(key, first.size, frame)
         parts = [it.data for it in members]
         at = 0
-        for digest, _size, stored, check, data in members:
+        for _digest, _size, stored, check, data in members:
             parts.append(
                 _CENTRAL.pack(
                     b"PK\1\2",
@@ -153,7 +156,7 @@ class PackBuilder:
                     at,
                 )
             )
-            parts.append(_member_name(digest))
+            parts.append(data[_LOCAL.size : LOCAL_SIZE])
             at += len(data)
         count, central = len(members), len(members) * _CENTRAL_SIZE
         parts.append(_END.pack(b"PK\5\6", 0, 0, count, count, central, at, 0))

@@ -32,7 +32,13 @@ from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent, Versi
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
 from lifecycle_sync.vault.events import VersionLine, encode_event, told_at
-from lifecycle_sync.vault.format import PACKS, SMALL_SIZE_MAX, pack_name, salt_frame
+from lifecycle_sync.vault.format import (
+    PACKS,
+    SMALL_SIZE_MAX,
+    code_byte,
+    pack_name,
+    salt_frame,
+)
 from lifecycle_sync.vault.frames import FrameCompressor, key_of
 from lifecycle_sync.vault.index import ObjectPlace, key_blob
 from lifecycle_sync.vault.manifest import (
@@ -90,24 +96,27 @@ class VaultWriter:
             raise ValueError("over 1 MiB: that is an object")
         if key_of(key.algorithm, data).digest != key.digest:
             raise ValueError(f"the data is not what {key} names")
-        self.add_packed(key, packed(key, len(data), self._compressor.frame(data)))
+        self.add_packed(key.algorithm, [packed(key, len(data), self._compressor.frame(data))])
         return True
 
-    def add_packed(self, key: ContentKey, it: Packed) -> None:
-        """Store a small content that another process has packed, of a frame that a
-        `FrameCompressor` made; that it is what the key names is believed."""
+    def add_packed(self, algorithm: str, contents: Sequence[Packed]) -> None:
+        """Store small contents that another process has packed, of frames that a
+        `FrameCompressor` made; that they are what their keys name is believed."""
         self.check()
         try:
-            pack = self._pack
-            if pack is not None and not pack.has_room(key.algorithm, it):
-                self._seal()
-                pack = None
-            if pack is None:
-                pack = self._pack = PackBuilder(key.algorithm)
-            pack.add(it)
-            self._stored.add(key_blob(key))
-            if pack.size >= PACK_SIZE_MAX:
-                self._seal()
+            start = 0
+            while start < len(contents):
+                pack = self._pack
+                if pack is not None and pack.algorithm != algorithm:
+                    self._seal()
+                    pack = None
+                if pack is None:
+                    pack = self._pack = PackBuilder(algorithm)
+                start = pack.take(contents, start)
+                if start < len(contents) or pack.size >= PACK_SIZE_MAX:
+                    self._seal()
+            code = code_byte(algorithm)
+            self._stored.update([it.digest + code for it in contents])
         except BaseException as error:
             self._broken = error
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 
 import pytest
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.frames import FrameCompressor, content_size_of, unpack_frame
 from lifecycle_sync.vault.manifest import decode_content_line, pack_line, split_pack
-from lifecycle_sync.vault.pack import PackBuilder, PackContents, Packed, packed, read_directory
+from lifecycle_sync.vault.pack import (
+    PACK_SIZE_MAX,
+    PackBuilder,
+    PackContents,
+    Packed,
+    packed,
+    read_directory,
+)
 from tests.support.vaults import key_of
 
 COMPRESSOR = FrameCompressor()
@@ -21,8 +29,8 @@ COMPRESSOR = FrameCompressor()
 
 def make_pack(contents: list[bytes]) -> tuple[PackContents, bytes]:
     builder = PackBuilder("sha256")
-    for data in contents:
-        builder.add(packed(key_of(data), len(data), COMPRESSOR.frame(data)))
+    members = [packed(key_of(data), len(data), COMPRESSOR.frame(data)) for data in contents]
+    assert builder.take(members, 0) == len(contents)
     size = builder.size
     sealed, data = builder.seal(lambda pack: pack)
     assert len(data) == size == sealed.length
@@ -74,10 +82,21 @@ def test_two_contents_of_one_name_lie_in_two_packs():
     def member(digest: bytes) -> Packed:
         return packed(ContentKey("sha256", digest), 1, frame)
 
-    builder.add(member(b"a" * 16 + b"b" * 16))
-    assert not builder.has_room("sha256", member(b"a" * 16 + b"c" * 16))
-    assert builder.has_room("sha256", member(b"b" * 32))
-    assert not builder.has_room("blake3", member(b"b" * 32))
+    members = [member(b"a" * 16 + b"b" * 16), member(b"b" * 32), member(b"a" * 16 + b"c" * 16)]
+    assert builder.take(members, 0) == 2
+    assert builder.take(members, 2) == 2
+    assert len(builder) == 2
+
+
+def test_a_pack_takes_what_fits_and_a_first_one_always():
+    data = os.urandom(1 << 20)
+    members = [
+        packed(key_of(data[n:]), len(data) - n, COMPRESSOR.frame(data[n:])) for n in range(20)
+    ]
+    builder = PackBuilder("sha256")
+    taken = builder.take(members, 0)
+    assert taken == 15
+    assert builder.size <= PACK_SIZE_MAX < builder.size + members[taken].stored
 
 
 @given(st.data())
