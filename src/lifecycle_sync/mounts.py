@@ -14,6 +14,8 @@ _NETWORK_TYPES = frozenset(
 # which another boot may give to another disk.
 _LASTING_FSID_TYPES = frozenset("ext2 ext3 ext4 btrfs f2fs erofs squashfs".split())
 _BY_UUID = "/dev/disk/by-uuid"
+FSTAB = "/etc/fstab"
+_MOUNTS = "/proc/self/mountinfo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,34 @@ def spins(device: int) -> bool | None:
     return None
 
 
+def awaited_mount(path: str) -> str | None:
+    """The mount point at or above a path that FSTAB names and on which nothing is mounted now:
+    what is written there would lie beneath the disk that belongs there. None without one, and
+    where nobody can tell."""
+    real = os.path.realpath(path).rstrip("/") + "/"
+    try:
+        with open(FSTAB, encoding="utf-8", errors="surrogateescape") as table:
+            rows = [line.split() for line in table if not line.lstrip().startswith("#")]
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            mounted = {_unescape(line.split(" ")[4]) for line in mounts}
+    except OSError:
+        return None
+    for row in rows:
+        place = os.path.realpath(_unescape(row[1])) if len(row) > 2 else ""
+        # Swap has "none" in place of a mount point.
+        below = row[1:2] and row[1].startswith("/") and real.startswith(place.rstrip("/") + "/")
+        if below and place not in mounted:
+            return place
+    return None
+
+
 def _type_of(path: bytes, device: int) -> str:
     """By device number, else (btrfs gives subvolumes numbers of their own) by mount point."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     real = os.fsdecode(os.path.realpath(path)).rstrip("/") + "/"
     longest, by_mount_point = -1, ""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
                 # 36 35 98:0 /root /mount/point options [optional fields] - type source options
                 fields, _, tail = line.partition(" - ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from lifecycle_sync import mounts
 from lifecycle_sync.config import Settings
 from lifecycle_sync.errors import VaultError, VaultForeignError, VaultMissingError
 from lifecycle_sync.service.engine import Engine
@@ -46,6 +48,38 @@ def test_an_empty_mount_point_is_not_made_a_new_vault(settings: Settings):
         assert engine.registry.pending_operations(None) == []
     settings.backup_path.rmdir()
     settings.backup_path.with_name("unmounted").rename(settings.backup_path)
+    assert _back_up(settings) == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_vault_is_made_where_a_disk_belongs_that_is_not_mounted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, there: bool
+):
+    """Nor by a registry that has never seen the one on that disk."""
+    disk = settings.backup_path.with_name("my disk")
+    place = disk / "backups" / "vault"
+    if there:
+        place.mkdir(parents=True)
+    table = settings.database_path.with_name("fstab")
+    escaped = os.fspath(disk).replace(" ", "\\040")
+    table.write_text(
+        f"# of a laptop\n/dev/sda2 none swap sw 0 0\n/dev/sda1 / ext4 defaults 0 1\n\n"
+        f"UUID=0c6f-11 {escaped} ext4 noauto,user 0 2\n"
+    )
+    monkeypatch.setattr(mounts, "FSTAB", os.fspath(table))
+    settings = Settings(
+        database_path=settings.database_path,
+        local_storage_path=None,
+        backup_path=place,
+        archive_path=settings.archive_path,
+    )
+    with pytest.raises(VaultMissingError) as error:
+        _back_up(settings)
+    assert f"mount {disk}" in error.value.remedy
+    assert place.exists() is there
+    assert not there or list(place.iterdir()) == []
+    # What is mounted, or on no such list, is as good a place as any.
+    table.write_text("/dev/sda1 / ext4 defaults 0 1\nproc /proc proc defaults 0 0\n")
     assert _back_up(settings) == 1
 
 

@@ -23,6 +23,7 @@ from lifecycle_sync.errors import (
     VaultReadOnlyError,
 )
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.mounts import FSTAB, awaited_mount
 from lifecycle_sync.storage.local import LocalStorage, close_quietly, storage_error
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.age import Identities, Recipients, others_may_read
@@ -75,6 +76,7 @@ def open_storage(path: str, fs: FileOps, *, create: bool) -> LocalStorage:
                 remedy="check that its disk is mounted; the first backup makes a new vault",
             )
         _refuse_inside_another(path)
+        _refuse_beneath_a_mount(path)
         try:
             fs.make_directories(path)
             _sync_parents(path, fs)
@@ -84,6 +86,18 @@ def open_storage(path: str, fs: FileOps, *, create: bool) -> LocalStorage:
         return LocalStorage(path, fs)
     except LifecycleError as error:
         raise _at_opening(error) from error
+
+
+def _refuse_beneath_a_mount(path: str) -> None:
+    """A new vault is not made where a disk belongs that is not mounted: very likely it has one."""
+    mount = awaited_mount(path)
+    if mount is not None:
+        raise VaultMissingError(
+            f"a disk belongs on {mount}, by {FSTAB}, and is not mounted",
+            operation=_OPERATION,
+            subject=path,
+            remedy=f"`mount {mount}`; or choose a place that is on no such disk",
+        )
 
 
 def _refuse_inside_another(path: str) -> None:
@@ -205,6 +219,7 @@ def create(
 ) -> VaultFormat:
     """Make a vault in an empty folder, an encrypted one where there are recipients; the one that
     another process made meanwhile, if so."""
+    _refuse_beneath_a_mount(path)
     encrypted = bool(recipients)
     data = encode_format(new_format(kind, store_id, encrypted=encrypted))
     try:
