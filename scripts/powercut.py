@@ -15,12 +15,13 @@ import argparse
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from functools import cached_property
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.loop_disk import LoopDisk, reason_against
@@ -45,37 +46,28 @@ class PowerCuts:
         self._disk.unmount()
         self._disk.save()
 
-    @cached_property
-    def _seconds(self) -> dict[str, float]:
-        """How long each order takes, so that all of its moments are of interest."""
-        self._disk.return_to_saved()
-        self._disk.mount()
-        found = {}
-        for deed in DEEDS:
-            begun = time.monotonic()
-            self._outside.give(deed)
-            found[deed.name] = time.monotonic() - begun
-        self._disk.unmount()
-        return found
+    def _wait_for_work(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """So long after it has begun to change anything, or until it ends."""
+        before = self._outside.sizes()
+        while process.poll() is None and self._outside.sizes() == before:
+            time.sleep(0.001)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
 
     def cut(self, seed: int) -> str:
         """In which order, and whether it had been acknowledged. Raises what does not hold."""
         chosen = random.Random(seed)
         at = chosen.randrange(len(DEEDS))
         deed, acknowledged = DEEDS[at], [it.name for it in DEEDS[:at]]
-        waits = None
-        if chosen.random() > 0.4:
-            waits = chosen.uniform(0.4, 1) * self._seconds[deed.name]
+        # Some of them right after it said that it is done.
+        seconds = 60.0 if chosen.random() < 0.3 else chosen.uniform(0, 0.05)
         self._disk.return_to_saved()
         self._disk.mount()
         try:
             for earlier in DEEDS[:at]:
                 self._outside.give(earlier)
             process = self._outside.start(deed.words, *self._before)
-            if waits is None:
-                process.wait()
-            else:
-                time.sleep(waits)
+            self._wait_for_work(process, seconds)
             self._disk.cut_power()
             try:
                 # Whoever ends with 0 afterwards has promised it all the same.
