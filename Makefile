@@ -9,6 +9,8 @@ SIMULATE_ARGS ?=
 FLIPS_ARGS  ?=
 POWERCUT_ARGS ?=
 SYSCALLS_ARGS ?=
+INTERLEAVE_ARGS ?=
+LIVES_ARGS  ?=
 GUARD_ARGS  ?=
 ARGS        ?=
 
@@ -29,11 +31,11 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture faults plans flips timelines powercut syscalls simulate guard-proof sanitize lint bench format lock clean
+.PHONY: help setup run test torture faults plans flips timelines powercut syscalls interleavings lives simulate guard-proof sanitize lint bench format lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with everything the project needs
 
@@ -109,6 +111,12 @@ endif
 
 syscalls: $(READY) ## kill and fail the command at each of its system calls; SYSCALLS_ARGS='--step 5'
 	@$(BIN)/python -m scripts.syscalls $(SYSCALLS_ARGS)
+
+interleavings: $(READY) ## two writers, a prune, a verify and a reader in 1,000 orders; INTERLEAVE_ARGS='--first 7 --seeds 1'
+	@$(BIN)/python -m scripts.interleave $(INTERLEAVE_ARGS)
+
+lives: $(READY) ## random lives of a root, its vaults and registry, beside a dictionary; LIVES_ARGS='--first 7 --lives 1'
+	@$(BIN)/python -m scripts.lives $(LIVES_ARGS)
 
 simulate: $(READY) ## 90 days by random policies over 10,000 files, 200 times; SIMULATE_ARGS="--seeds 3"
 	@$(BIN)/python -m scripts.simulate $(SIMULATE_ARGS)

@@ -14,25 +14,24 @@ import errno
 import os
 import shutil
 import signal
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from lifecycle_sync.act.restore import Conflict
-from lifecycle_sync.errors import BusyError, LifecycleError
+from lifecycle_sync.errors import BusyError, LifecycleError, VaultMissingError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.service import order
 from lifecycle_sync.service.rebuild import rebuild
 from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
 from tests.support import invariants
-from tests.support.estate import OLD_NS, Estate, Order
+from tests.support.estate import OLD_NS, AheadClock, Estate, Look, Order
 from tests.support.forks import begin_child, end_child, in_child
 from tests.support.house import settings_in
 from tests.support.points import folder as empty_folder
@@ -41,9 +40,9 @@ from tests.support.vaults import flip
 _DATABASE = ("registry.db", "registry.db-wal", "registry.db-shm")
 PATHS = st.sampled_from([b"a.txt", b"d/large", b"d/sparse", b"new", b"d/new\xff", b"f/g/deep"])
 CONTENTS = st.sampled_from([b"", b"one", b"two", b"x" * 5_000, b"y" * 1_200_000])
-# Where in an order something happens, as a part of all its steps.
-PARTS = st.floats(0, 0.999)
-# How many steps, rules and faults there were, for whoever counts.
+# At which step of an order something happens; one that ends before is left alone.
+STEPS = st.integers(0, 90)
+# How many there were of everything, for whoever counts.
 TALLY: Counter[str] = Counter()
 
 
@@ -83,7 +82,23 @@ ORDERS: dict[str, Order] = {
 NAMES = st.sampled_from(sorted(ORDERS))
 
 
+def _sleep() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class _From(Steps):
+    """Something happens at a step and at each one after it."""
+
+    def begin(self, name: str) -> bool:
+        super().begin(name)
+        if self.armed and self._at is not None and len(self.names) > self._at:
+            self.action()
+        return False
+
+
 class EstateMachine(RuleBasedStateMachine):
+    """Each step is one of the rules; what must hold is looked at in each."""
+
     def __init__(self) -> None:
         super().__init__()
         self._folder = empty_folder()
@@ -93,16 +108,28 @@ class EstateMachine(RuleBasedStateMachine):
         estate.fill()
         estate.arm()
         estate.close()
-        self._number = 0
+        self._number = self._steps = 0
 
     def teardown(self) -> None:
         self._folder.__exit__(None, None, None)
+
+    @contextmanager
+    def _opened(self, what: str) -> Iterator[Estate]:
+        """The estate; afterwards what it has by then must survive."""
+        TALLY[what] += 1
+        self._steps += 1
+        estate = Estate.reopen(self.base)
+        try:
+            yield estate
+            estate.arm()
+        finally:
+            estate.close()
 
     # -- people ----------------------------------------------------------------------------
 
     @rule(path=PATHS, content=CONTENTS)
     def write(self, path: bytes, content: bytes) -> None:
-        with _Open(self, "write") as estate:
+        with self._opened("write") as estate:
             place = estate.house.write(path, content)
             self._number += 1
             later = OLD_NS + self._number * 10**9
@@ -111,7 +138,7 @@ class EstateMachine(RuleBasedStateMachine):
 
     @rule(path=PATHS)
     def remove(self, path: bytes) -> None:
-        with _Open(self, "remove") as estate:
+        with self._opened("remove") as estate:
             if os.path.lexists(estate.house.path(path)):
                 estate.house.remove(path)
                 estate.sync()
@@ -119,135 +146,127 @@ class EstateMachine(RuleBasedStateMachine):
     # -- orders ----------------------------------------------------------------------------
 
     @rule(name=NAMES)
-    def order(self, name: str) -> None:
-        with _Open(self, name) as estate:
-            ORDERS[name](estate)
-            self._see_to_it(estate)
+    def give(self, name: str) -> None:
+        with self._opened(name) as estate:
+            with suppress(VaultMissingError):
+                ORDERS[name](estate)
+            invariants.check_durable(estate)
 
     @rule(days=st.sampled_from([0, 2, 40]))
     def purge(self, days: int) -> None:
-        with _Open(self, "purge") as estate:
-            # What no vault has is ended on purpose; the dictionary lets go of it.
+        with self._opened("purge") as estate:
+            # What no vault has is ended on purpose: the dictionary lets go of it.
             kept = {content for _, _, content in estate.versions()}
             for path, file in estate.in_trash():
-                content = invariants.Look.at(file).content
+                content = Look.at(file).content
                 if content not in kept:
                     estate.ledger.sources[path].discard(content)
             estate.purge(days)
-            self._see_to_it(estate)
+            invariants.check_durable(estate)
 
     # -- what goes wrong -------------------------------------------------------------------
 
-    @rule(name=NAMES, part=PARTS, after=st.booleans())
-    def killed(self, name: str, part: float, after: bool) -> None:
-        count = self._count(name)
-        TALLY["kill"] += 1
-        steps = Steps(int(count * part), kill, after=after)
-        self._in_child(name, steps)
-        self._recover()
+    @rule(name=NAMES, at=STEPS, after=st.booleans())
+    def killed(self, name: str, at: int, after: bool) -> None:
+        """In the middle of an order, and recovered from."""
+        status = in_child(lambda: self._run(name, Steps(at, kill, after=after)), self.base)
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert was_killed or status == 0, (self.base / "error").read_text()
+        self._recover("killed" if was_killed else "ended before the kill")
 
-    @rule(name=NAMES, part=PARTS)
-    def full(self, name: str, part: float) -> None:
-        """From some step on nothing more can be written."""
-        count = self._count(name)
-        TALLY["full disk"] += 1
-        steps = _From(int(count * part), fail(errno.ENOSPC))
-        self._in_child(name, steps)
-        self._recover(exact=False)
+    @rule(name=NAMES, at=STEPS)
+    def full(self, name: str, at: int) -> None:
+        """From some step on nothing can be written any more."""
+        steps = _From(at, fail(errno.ENOSPC), commits=False)
+        status = in_child(lambda: self._run(name, steps), self.base)
+        assert status == 0, (self.base / "error").read_text()
+        self._recover("full disk")
 
-    @rule(name=NAMES, part=PARTS, others=st.lists(NAMES, max_size=2))
-    def suspended(self, name: str, part: float, others: list[str]) -> None:
+    @rule(name=NAMES, at=STEPS, others=st.lists(NAMES, max_size=2))
+    def suspended(self, name: str, at: int, others: list[str]) -> None:
         """It sleeps in the middle of an order while others give theirs."""
-        count = self._count(name)
-        TALLY["suspended"] += 1
-        steps = Steps(int(count * part), _sleep, commits=False)
+        steps = Steps(at, _sleep, commits=False)
         child = begin_child(lambda: self._run(name, steps), self.base)
         status = os.waitpid(child, os.WUNTRACED)[1]
         if os.WIFSTOPPED(status):
             try:
                 for other in others:
-                    with Estate.reopen(self.base) as estate:
-                        try:
-                            ORDERS[other](estate)
-                        except BusyError:
-                            TALLY["busy"] += 1
+                    self._beside(other)
             finally:
                 os.kill(child, signal.SIGCONT)
-            status = end_child(child)
+                status = end_child(child)
         assert status == 0, (self.base / "error").read_text()
-        self._recover(exact=False)
+        self._recover("suspended")
+
+    def _beside(self, name: str) -> None:
+        estate = Estate.reopen(self.base)
+        try:
+            # Nobody waits long for one who sleeps.
+            with patch.object(order, "_WAIT_SECONDS", 0.05):
+                ORDERS[name](estate)
+            TALLY["beside one who sleeps"] += 1
+        except BusyError:
+            TALLY["busy beside one who sleeps"] += 1
+        except LifecycleError as error:
+            assert error.cause, "it does not say why"  # noqa: PT017
+        finally:
+            estate.close()
 
     @rule(which=st.integers(0, 10**6), at=st.integers(0, 10**9), bit=st.integers(0, 7))
     def flipped(self, which: int, at: int, bit: int) -> None:
-        """A bit of a vault; verify names it, and it is flipped back, as from a copy."""
+        """A bit in a vault: verify names it. Flipped back, as from a copy, all is well."""
         files = sorted(
             it
             for top in ("vault", "archive")
             for it in (self.base / top).rglob("*")
-            if it.is_file() and it.stat().st_size
+            if it.is_file() and it.stat().st_size and (self.base / top / "FORMAT").exists()
         )
         if not files:
             return
-        TALLY["flip"] += 1
         path = files[which % len(files)]
         place = at % path.stat().st_size
         flip(path, place, bit)
         estate = Estate.reopen(self.base)
         try:
-            found = 0
-            try:
-                for vault in estate.vaults():
-                    found += len(vault.verify(contents=True).findings)
-            except LifecycleError:
-                found += 1
-            assert found, f"verify misses {path}:{place}:{bit}"
+            damaged = not all(vault.verify(contents=True).ok for vault in estate.vaults())
+        except LifecycleError:
+            damaged = True
         finally:
             estate.close()
             flip(path, place, bit)
-        with _Open(self, "") as estate:
-            # What was found damaged was forgotten, so that it is stored anew.
-            for vault in estate.vaults():
-                vault.index.clear()
-                vault.refresh()
-            self._see_to_it(estate)
-
-    @rule(older=st.booleans())
-    def database(self, older: bool) -> None:
-        """It is the one of an earlier step, or gone and made anew."""
-        before = self.base / "outside/before"
-        if older and not before.exists():
-            return
-        TALLY["older database" if older else "no database"] += 1
-        for name in _DATABASE:
-            (self.base / name).unlink(missing_ok=True)
-        if older:
-            shutil.copyfile(before, self.base / _DATABASE[0])
-        else:
-            rebuild(settings_in(self.base), [self.base / "root"], clock=_clock())
-            before.unlink(missing_ok=True)
-        self._recover(durable=True)
+        assert damaged, f"verify misses {path}:{place}:{bit}"
+        for index in (self.base / "registry.db.index").iterdir():
+            # It has forgotten what was damaged.
+            index.unlink()
+        self._recover("flip")
 
     @rule()
     def remember(self) -> None:
-        """This database is the one that comes back later."""
+        """The database as it is comes back later."""
+        estate = Estate.reopen(self.base)
+        estate.close()
         shutil.copyfile(self.base / _DATABASE[0], self.base / "outside/before")
 
-    # -- how -------------------------------------------------------------------------------
+    @precondition(lambda self: (self.base / "outside/before").exists())
+    @rule()
+    def older(self) -> None:
+        self._lose_database()
+        shutil.copyfile(self.base / "outside/before", self.base / _DATABASE[0])
+        self._recover("older database")
 
-    def _count(self, name: str) -> int:
-        """How many steps an order has by now; counted on a copy of it all that is thrown away."""
-        steps = Steps()
-        base = self.base
-        with _Open(self, "") as estate:
-            estate.sync()
-        copy = base.parent / f"{base.name}-copy"
-        child_base = copy
-        shutil.copytree(base, copy, symlinks=True)
-        try:
-            del child_base
-        finally:
-            shutil.rmtree(copy)
-        return max(len(steps.names), 60)
+    @precondition(lambda self: self._steps % 4 == 0)
+    @rule()
+    def lost(self) -> None:
+        self._lose_database()
+        (self.base / "outside/before").unlink(missing_ok=True)
+        rebuild(settings_in(self.base), [self.base / "root"], clock=AheadClock())
+        self._recover("no database")
+
+    def _lose_database(self) -> None:
+        for name in _DATABASE:
+            (self.base / name).unlink(missing_ok=True)
+
+    # -- and after it ----------------------------------------------------------------------
 
     def _run(self, name: str, steps: Steps) -> None:
         estate = Estate.reopen(self.base, fs=SteppedFileOps(FileOps(), steps))
@@ -256,21 +275,13 @@ class EstateMachine(RuleBasedStateMachine):
         try:
             ORDERS[name](estate)
         except LifecycleError as error:
-            assert error.cause
+            assert error.cause, "it does not say why"  # noqa: PT017
         steps.armed = False
         estate.close()
 
-    def _in_child(self, name: str, steps: Steps) -> None:
-        status = in_child(lambda: self._run(name, steps), self.base)
-        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        assert killed or status == 0, (self.base / "error").read_text()
-
-    def _recover(self, *, exact: bool = True, durable: bool = False) -> None:
-        with _Open(self, "") as estate:
-            self._see_to_it(estate, exact=exact, durable=durable)
-
-    def _see_to_it(self, estate: Estate, *, exact: bool = True, durable: bool = False) -> None:
+    def _recover(self, what: str) -> None:
         (self.base / "error").unlink(missing_ok=True)
-        estate.recover()
-        estate.purge(days=0)
-        invariants.check_durable(estate)
+        with self._opened(what) as estate:
+            estate.recover()
+            estate.purge(days=0)
+            invariants.check_durable(estate)

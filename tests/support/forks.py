@@ -18,6 +18,16 @@ def _too_long(_signal: int, _frame: object) -> None:
 
 def in_child(work: Callable[[], None], base: Path) -> int:
     """Run `work` in a forked child; its wait status. What it raises is in `base/error`."""
+    return end_child(begin_child(work, base))
+
+
+def end_child(child: int) -> int:
+    """Wait for a child; its wait status."""
+    return os.waitpid(child, 0)[1]
+
+
+def begin_child(work: Callable[[], None], base: Path) -> int:
+    """`in_child` for one who does not wait yet; the child's process id."""
     with warnings.catch_warnings():
         # The parent holds nothing that a child would miss: its engines are closed.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -31,4 +41,4 @@ def in_child(work: Callable[[], None], base: Path) -> int:
             (base / "error").write_text(traceback.format_exc())
             os._exit(1)
         os._exit(0)
-    return os.waitpid(child, 0)[1]
+    return child
