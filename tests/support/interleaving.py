@@ -14,8 +14,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from lifecycle_sync.vault.prune import prune, withdraw
-
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.errors import VaultError
 from lifecycle_sync.fileops import FileOps
@@ -23,6 +21,7 @@ from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.testing.memory_storage import MemoryStorage
 from lifecycle_sync.vault import objects, opening
+from lifecycle_sync.vault.prune import prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.schedule import Inline, Schedule, TurnedStorage
 from tests.support.vaults import REPOSITORY, START_NS, STORE, VaultHouse, key_of, read
