@@ -71,9 +71,9 @@ class Interleaving:
         if schedule is not None:
             actors = schedule.actors
 
-            def wait() -> None:
+            def wait(operation: str) -> None:
                 for actor in actors:
-                    actor.wait()
+                    actor.wait(operation)
 
             storage = TurnedStorage(self._storage, wait)
         _OPENED.storage = storage

@@ -2,7 +2,8 @@
 
 Every operation of the storage is a moment at which another actor may go on. Orders are of two
 kinds: each time anybody, and by rank, where who has the highest goes on until it is moved to the
-end, at a few moments; so somebody sleeps for very long between two of its operations.
+end, at a few moments, most of them before something is published, deleted, or looked for; so
+somebody sleeps for very long between two of its operations.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from lifecycle_sync.storage.protocol import Storage, Upload
+
+
+_MOMENTS = {"names", "publish", "remove"}
 
 
 class KilledError(BaseException):
@@ -48,6 +52,8 @@ class Actor:
         self.error: BaseException | None = None
         self.over = False
         self.killed = False
+        # What it does next.
+        self.next = ""
         self._work = work
         self._schedule = schedule
         self._turn = threading.Semaphore(0)
@@ -71,10 +77,11 @@ class Actor:
         self._turn.release()
         self._schedule.back.acquire()
 
-    def wait(self) -> None:
+    def wait(self, operation: str) -> None:
         """In the actor's own thread: let the others go on."""
         if threading.current_thread() is not self._thread:
             return
+        self.next = operation
         if self.killed:
             raise KilledError
         self._schedule.back.release()
@@ -111,12 +118,13 @@ class Schedule:
         # How many steps one has before it is moved behind the others.
         turns = chosen.choice([3, 10, 40, 150])
         left = chosen.randrange(1, 2 * turns)
+        odds = chosen.choice([0, 0.1, 0.3])
         try:
             while alive := [it for it in self.actors if not it.over]:
                 if by_rank:
                     actor = next(it for it in ranks if not it.over)
                     left -= 1
-                    if left <= 0:
+                    if left <= 0 or (actor.next in _MOMENTS and chosen.random() < odds):
                         ranks.remove(actor)
                         ranks.append(actor)
                         left = chosen.randrange(1, 2 * turns)
@@ -135,43 +143,43 @@ class Schedule:
 class TurnedStorage:
     """A storage whose every operation waits for the turn of whoever asks."""
 
-    def __init__(self, storage: Storage, wait: Callable[[], None]) -> None:
+    def __init__(self, storage: Storage, wait: Callable[[str], None]) -> None:
         self._storage = storage
         self._wait = wait
 
     def names(self, folder: str) -> list[str]:
-        self._wait()
+        self._wait("names")
         return self._storage.names(folder)
 
     def size(self, name: str) -> int | None:
-        self._wait()
+        self._wait("size")
         return self._storage.size(name)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        self._wait()
+        self._wait("read")
         return self._storage.read(name, offset, length)
 
     def pieces(
         self, name: str, offset: int = 0, length: int | None = None, piece: int = 1 << 20
     ) -> Iterator[bytes]:
-        self._wait()
+        self._wait("pieces")
         # A file that is open may be deleted, and is read on.
         return self._storage.pieces(name, offset, length, piece)
 
     def upload(self, folder: str) -> Upload:
-        self._wait()
+        self._wait("upload")
         return TurnedUpload(self._storage.upload(folder), self._wait)
 
     def remove(self, name: str) -> None:
-        self._wait()
+        self._wait("remove")
         self._storage.remove(name)
 
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
-        self._wait()
+        self._wait("sweep")
         return self._storage.sweep(folders)
 
     def litter(self, folders: tuple[str, ...]) -> list[str]:
-        self._wait()
+        self._wait("litter")
         return self._storage.litter(folders)
 
     def close(self) -> None:
@@ -187,7 +195,7 @@ class TurnedStorage:
 class TurnedUpload:
     """What it writes nobody sees, so only its end is a moment."""
 
-    def __init__(self, upload: Upload, wait: Callable[[], None]) -> None:
+    def __init__(self, upload: Upload, wait: Callable[[str], None]) -> None:
         self._upload = upload
         self._wait = wait
 
@@ -195,7 +203,7 @@ class TurnedUpload:
         self._upload.write(data)
 
     def publish(self, name: str, sha256: bytes, *, replace: bool = True) -> bool:
-        self._wait()
+        self._wait("publish")
         return self._upload.publish(name, sha256, replace=replace)
 
     def discard(self) -> None:

@@ -44,6 +44,8 @@ Choose = Callable[[Iterable[Line]], Iterable[Line]]
 _TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
 CHECKPOINT_MANIFESTS = 256
+# So many names of manifests that went are repeated by the next checkpoint.
+_COMPACTED_MAX = 200
 
 
 class Catalogue:
@@ -346,6 +348,7 @@ class Catalogue:
         """Repeat all that the readable manifests say in one, or of it what is chosen; its name."""
         with self._mutex:
             names = sorted(self._known)
+            compacted = self._compacted()
             header = Header(
                 self._store_id,
                 self._next_sequence(),
@@ -353,7 +356,10 @@ class Catalogue:
                 self._clock.now_ns(),
                 checkpoint=True,
                 previous=tuple(sorted(it.name for it in self._known.values() if it.head)),
-                covers=tuple(name for name in names if self._known[name].covers is None),
+                covers=(
+                    *compacted,
+                    *(name for name in names if self._known[name].covers is None),
+                ),
                 replaces=tuple(name for name in names if self._known[name].covers is not None),
             )
             writer = ManifestWriter(self._storage, header)
@@ -366,10 +372,23 @@ class Catalogue:
             finally:
                 writer.discard()
             self._index.add_manifest(
-                checkpoint, writer.length, (*header.previous, *names), names, read=False
+                checkpoint,
+                writer.length,
+                (*header.previous, *names),
+                (*compacted, *names),
+                read=False,
             )
             self._load()
             return checkpoint
+
+    def _compacted(self) -> list[str]:
+        """The newest of those that only the checkpoints before repeat: one who slept meanwhile may
+        still say that its manifest follows them, and then it has to be known that they are not
+        missing."""
+        repeated: set[str] = set()
+        for it in self._known.values():
+            repeated |= it.covers or frozenset()
+        return sorted(repeated - self._known.keys())[-_COMPACTED_MAX:]
 
     def lost(self) -> dict[str, str]:
         """The damaged manifests that no other repeats, with the reason; what a checkpoint repeats

@@ -246,7 +246,7 @@ def complete(storage: Storage) -> None:
         _put(storage, SUMS_NAME, sums)
     elif storage.size(FORMAT_NAME) is not None:
         data = {name: storage.read(name) for name in names if storage.size(name) is not None}
-        before = _before_pruning(data[FORMAT_NAME])
+        before = before_pruning(data[FORMAT_NAME])
         # Only what was cut off between the two: anything else is damage, and stays to be found.
         if before and storage.read(SUMS_NAME) == sums_text(data | {FORMAT_NAME: before}):
             _put(storage, SUMS_NAME, sums_text(data), replace=True)
@@ -324,7 +324,7 @@ def refuse_older_writers(storage: Storage, path: str, kind: VaultKind) -> None:
     complete(storage)
 
 
-def _before_pruning(data: bytes) -> bytes | None:
+def before_pruning(data: bytes) -> bytes | None:
     """What FORMAT was before `refuse_older_writers`; None where it is not what that made of it."""
     try:
         found = decode_format(data)

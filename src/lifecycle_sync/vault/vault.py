@@ -84,7 +84,7 @@ class Vault:
         self._writer = writer
         self._head = ""
         self.catalogue = Catalogue(storage, index, it.store_id, clock, writer)
-        self._versions = Versions(storage, index)
+        self._versions = Versions(storage, index, self.refresh)
         # Of places that were looked at since the last refresh: whether all their files are there.
         self._whole: dict[int, bool] = {}
         # What the last question for contents did not find. Whoever asked is about to add it.

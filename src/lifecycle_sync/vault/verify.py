@@ -38,6 +38,7 @@ from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.heads import read_head
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestReader, ObjectPart, decode_content_line
+from lifecycle_sync.vault.opening import before_pruning
 from lifecycle_sync.vault.pack import Member
 from lifecycle_sync.vault.recipients import read_recipients
 from lifecycle_sync.vault.salvage import stored_files
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Problem", "VerifyReport", "verify"]
 
 _BATCH = 500
+_LOOKS_MAX = 10
+_FRONT = (vault_format.FORMAT_NAME, vault_format.RESTORE_NAME, vault_format.SUMS_NAME)
 # The place of the vault itself, beside those of its copies.
 _HERE = ""
 # So many files are read between two notes of it.
@@ -101,6 +104,7 @@ class _Verification:
             self._check_manifests()
             self._check_packs()
             self._check_objects()
+            self._look_again()
             vault.index.forget_unmet(_HERE, self._round_ns)
             report.quarantined = [f"{vault_format.QUARANTINE}/{it}" for it in self._set_aside]
             report.litter = self._storage.litter(vault_format.UPLOAD_FOLDERS)
@@ -112,6 +116,38 @@ class _Verification:
             if lost:
                 vault.index.forget(lost)
         return report
+
+    def _look_again(self) -> None:
+        """Leave out what only looked like damage, because a prune deleted it, and told so, while
+        this went over the rest: what is missing or contradictory is so twice in turn."""
+        report, vault = self._report, self._vault
+        doubtful = {it for it in report.findings if self._may_have_gone(it)}
+        for _ in range(_LOOKS_MAX):
+            if not doubtful:
+                return
+            vault.catalogue.damaged.clear()
+            vault.refresh()
+            again = _Verification(vault, False, None, self._cancel)
+            again._round_ns = self._round_ns
+            again._check_front()
+            again._check_manifests()
+            again._check_packs()
+            again._check_objects()
+            certain = [it for it in report.findings if it not in doubtful]
+            seen = {it.subject for it in certain}
+            more = [it for it in again._report.findings if it.subject not in seen]
+            report.findings = certain + more
+            before, doubtful = doubtful, {it for it in more if self._may_have_gone(it)}
+            if doubtful == before:
+                return
+
+    def _may_have_gone(self, it: Finding) -> bool:
+        if it.problem is Problem.CONTRADICTORY:
+            return it.subject.startswith(f"{MANIFESTS}/")
+        if it.problem is Problem.MISSING or it.subject in _FRONT:
+            return True
+        # Read when it had just been deleted.
+        return self._storage.size(it.subject) is None
 
     def _found(
         self, problem: Problem, subject: str, detail: str, lost: tuple[ContentKey, ...] = ()
@@ -157,7 +193,11 @@ class _Verification:
             return
         lines = sums.splitlines(keepends=True)
         for name, content in data.items():
-            if vault_format.sums_text({name: content}) not in lines:
+            wanted = [content]
+            if name == vault_format.FORMAT_NAME:
+                # The sums follow a FORMAT that the first prune has changed.
+                wanted.append(before_pruning(content) or content)
+            if not any(vault_format.sums_text({name: it}) in lines for it in wanted):
                 self._found(Problem.DAMAGED, name, f"is not what {vault_format.SUMS_NAME} says")
         if len(lines) != len(ours) - 1 or not sums.endswith(b"\n"):
             self._found(Problem.DAMAGED, vault_format.SUMS_NAME, "is cut or has other lines")
@@ -268,7 +308,14 @@ class _Verification:
     def _check_known(self, name: str, wanted: list[tuple[ContentKey, bytes]]) -> None:
         blobs = [key_blob(key) for key, _ in wanted]
         index = self._vault.index
-        known = index.places(blobs)
+        places = index.places(blobs)
+        # What is condemned may go, and then it has to be told elsewhere where it lies.
+        lost = {
+            place
+            for place in set(places.values())
+            if index.is_condemned(place) and not self._vault.is_there(place)
+        }
+        known = {blob for blob, place in places.items() if place not in lost}
         # Whatever lacks its content may be pruned, and then it lacks nothing.
         lacking = [raw for (_, raw), blob in zip(wanted, blobs, strict=True) if blob not in known]
         left = index.unpruned(decode_event(raw) for raw in lacking)
@@ -391,6 +438,7 @@ class _Verification:
     ) -> None:
         """Each part against its name, and all together against the key of the content."""
         before = len(self._report.findings)
+        missing = False
         has_key = self._vault.has_key
         hasher = None if found is None or not has_key else new_hasher(found[0].algorithm)
         self._report.contents_read += found is not None
@@ -406,6 +454,10 @@ class _Verification:
                     if hasher is not None:
                         hasher.update(piece)
             except StorageMissingError:
+                missing = True
+                if name not in self._bad:
+                    # It was there when its size was looked at.
+                    self._found(Problem.MISSING, name, "is missing", lost)
                 continue
             except StorageError as error:
                 self._found(Problem.UNREADABLE, name, error.cause)
@@ -415,7 +467,7 @@ class _Verification:
                 continue
             if digest.digest() != part.sha256:
                 self._found(Problem.DAMAGED, name, "is damaged", lost)
-        whole = before == len(self._report.findings)
+        whole = not missing and before == len(self._report.findings)
         if whole and found and hasher and hasher.digest() != found[0].digest:
             name = object_name(parts[0].sha256)
             self._found(Problem.CONTRADICTORY, name, "holds another content than was said", lost)

@@ -19,7 +19,7 @@ from lifecycle_sync.model.event import DirectoryEvent, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.index import Index, VersionRow
-from lifecycle_sync.vault.manifest import ManifestReader, read_frame
+from lifecycle_sync.vault.manifest import GoneError, ManifestReader, read_frame
 
 _log = logging.getLogger("lifecycle_sync.vault")
 _VERSION = b'{"event":"version"'
@@ -31,9 +31,10 @@ _E = TypeVar("_E", VersionEvent, DirectoryEvent)
 class Versions:
     """The versions and directories of one open vault. Thread-safe."""
 
-    def __init__(self, storage: Storage, index: Index) -> None:
+    def __init__(self, storage: Storage, index: Index, refresh: Callable[[], None]) -> None:
         self._storage = storage
         self._index = index
+        self._refresh = refresh
         self._mutex = threading.Lock()
         self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         # Manifests in which something was found damaged since they were indexed, and why.
@@ -42,6 +43,8 @@ class Versions:
         self._missing: set[tuple[str, int]] = set()
         # How often one does.
         self._lost = 0
+        # Manifests that were not there any more, and for which nobody has looked elsewhere yet.
+        self._gone: set[str] = set()
 
     def of_file(self, file_id: bytes) -> Iterator[VersionEvent]:
         found = self._asked(lambda: self._index.versions_of(file_id))
@@ -99,7 +102,7 @@ class Versions:
                 lost, done = self._lost, name
                 yield name
                 if self._lost != lost:
-                    self._catch_up()
+                    self._look_elsewhere()
                     break
             else:
                 return
@@ -112,6 +115,24 @@ class Versions:
             if self._lost == lost:
                 events = [decode_event(raw) for raw in lines if raw is not None]
                 return [event for event in events if isinstance(event, VersionEvent)]
+            self._look_elsewhere()
+
+    def _look_elsewhere(self) -> None:
+        """Take up what repeats the manifests that were found damaged, or gone, just now. Versions
+        may be told twice then."""
+        gone, self._gone = self._gone, set()
+        repeated: set[str] = set()
+        for it in self._index.manifests():
+            repeated |= it.covers or frozenset()
+        if not gone <= repeated:
+            self._take_up_compacted(gone)
+        self._catch_up()
+
+    def _take_up_compacted(self, gone: set[str]) -> None:
+        """Somebody has taken manifests away, and a checkpoint repeats them that is new."""
+        self._refresh()
+        for name in gone - {it.name for it in self._index.manifests()}:
+            self.damaged.pop(name, None)
 
     def _line(self, name: str, frame: int, offset: int) -> bytes | None:
         """None where that part of a manifest is damaged: what the others say is still told, and
@@ -127,8 +148,11 @@ class Versions:
                     if name not in self.damaged:
                         _log.warning("a manifest cannot be used: %s: %s", name, error.cause)
                     self.damaged[name] = error.cause
-                    if self._index.lose_frame(name, frame):
+                    has_gone = isinstance(error, GoneError)
+                    if self._index.lose_frame(name, frame) or has_gone:
                         self._lost += 1
+                        if has_gone:
+                            self._gone.add(name)
                     else:
                         self._missing.add((name, frame))
                     text = b""
@@ -140,6 +164,7 @@ class Versions:
     def _catch_up(self) -> None:
         damaged: set[str] = set()
         while names := [it for it in self._index.without_versions() if it not in damaged]:
+            gone: set[str] = set()
             for name in names:
                 try:
                     reader = ManifestReader(self._storage, name)
@@ -151,6 +176,10 @@ class Versions:
                     self.damaged[name] = error.cause
                     damaged.add(name)
                     self._index.ask_checkpoints()
+                    if isinstance(error, GoneError):
+                        gone.add(name)
+            if gone:
+                self._take_up_compacted(gone)
 
 
 class _VersionKeys(msgspec.Struct):
