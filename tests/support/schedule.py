@@ -1,9 +1,9 @@
 """Several actors on one storage, of whom one at a time makes one operation, in an order by a seed.
 
-Every operation of the storage is a moment at which another actor may go on. Orders are of two
-kinds: each time anybody, and by rank, where who has the highest goes on until it is moved to the
-end, at a few moments, most of them before something is published, deleted, or looked for; so
-somebody sleeps for very long between two of its operations.
+Every operation of the storage is a moment at which another actor may go on. Orders are of three
+kinds: each time anybody; by rank, where who has the highest goes on until it is moved to the end,
+at a few moments, most of them before something is published, deleted, or looked for; and with one
+who sleeps at such a moment until all others have ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from lifecycle_sync.storage.protocol import Storage, Upload
-
 
 _MOMENTS = {"names", "publish", "remove"}
 
@@ -112,24 +111,11 @@ class Schedule:
 
     def run(self, steps_max: int = 200_000) -> None:
         """Until all have ended. Raises what an actor raised."""
-        chosen = self._chosen
-        by_rank = chosen.random() < 0.6
-        ranks = chosen.sample(self.actors, len(self.actors))
-        # How many steps one has before it is moved behind the others.
-        turns = chosen.choice([3, 10, 40, 150])
-        left = chosen.randrange(1, 2 * turns)
-        odds = chosen.choice([0, 0.1, 0.3])
+        order = self._chosen.choice(
+            [self._anybody, self._by_rank, self._with_a_sleeper, self._with_a_sleeper]
+        )()
         try:
-            while alive := [it for it in self.actors if not it.over]:
-                if by_rank:
-                    actor = next(it for it in ranks if not it.over)
-                    left -= 1
-                    if left <= 0 or (actor.next in _MOMENTS and chosen.random() < odds):
-                        ranks.remove(actor)
-                        ranks.append(actor)
-                        left = chosen.randrange(1, 2 * turns)
-                else:
-                    actor = chosen.choice(alive)
+            for actor in order:
                 actor.step()
                 self.steps += 1
                 assert self.steps < steps_max, "they never end"
@@ -138,6 +124,43 @@ class Schedule:
         finally:
             for it in self.actors:
                 it.end()
+
+    def _alive(self) -> list[Actor]:
+        return [it for it in self.actors if not it.over]
+
+    def _anybody(self) -> Iterator[Actor]:
+        while alive := self._alive():
+            yield self._chosen.choice(alive)
+
+    def _by_rank(self) -> Iterator[Actor]:
+        chosen = self._chosen
+        ranks = chosen.sample(self.actors, len(self.actors))
+        # How many steps one has before it is moved behind the others.
+        turns = chosen.choice([3, 10, 40, 150])
+        left = chosen.randrange(1, 2 * turns)
+        odds = chosen.choice([0, 0.1, 0.3])
+        while self._alive():
+            actor = next(it for it in ranks if not it.over)
+            left -= 1
+            if left <= 0 or (actor.next in _MOMENTS and chosen.random() < odds):
+                ranks.remove(actor)
+                ranks.append(actor)
+                left = chosen.randrange(1, 2 * turns)
+            yield actor
+
+    def _with_a_sleeper(self) -> Iterator[Actor]:
+        """Before one of its operations one sleeps until all others have ended."""
+        chosen = self._chosen
+        # The first of the actors are those who have most to lose.
+        sleeper = self.actors[min(chosen.randrange(8), chosen.randrange(len(self.actors)))]
+        moment = chosen.choice(["names", "publish", "publish", "publish", "remove"])
+        left = chosen.randrange(1, 5)
+        while alive := self._alive():
+            if left <= 0:
+                alive = [it for it in alive if it is not sleeper] or alive
+            actor = chosen.choice(alive)
+            yield actor
+            left -= actor is sleeper and actor.next == moment
 
 
 class TurnedStorage:
