@@ -65,13 +65,13 @@ def test_a_reader_finds_all_versions_though_their_manifests_were_compacted(tmp_p
 
 
 def test_a_manifest_that_follows_a_compacted_one_misses_nothing(tmp_path):
-    """Its writer slept while two prunes went by."""
+    """Its writer slept while so many prunes went by that their checkpoints have gone, too."""
     house = VaultHouse(tmp_path)
     with house.open() as vault:
-        stored = [house.store(vault, {b"%d" % it: b"content %d" % it})[1][0] for it in range(4)]
+        stored = [house.store(vault, {b"%d" % it: b"content %d" % it})[1][0] for it in range(7)]
         with house.open(index_path=str(tmp_path / "sleeper")) as sleeper:
             header = sleeper.next_header()
-            for it in (0, 1, 2):
+            for it in range(6):
                 withdraw(vault, [stored[it].version_id], START_NS, "asked")
                 prune(vault, now_ns=START_NS + it, grace_ns=0)
             manifest = ManifestWriter(sleeper.storage, header)
@@ -80,5 +80,5 @@ def test_a_manifest_that_follows_a_compacted_one_misses_nothing(tmp_path):
         report = vault.verify(contents=True)
         assert report.ok, report.findings
         # And the next prune is not kept from its work by that.
-        withdraw(vault, [stored[3].version_id], START_NS, "asked")
+        withdraw(vault, [stored[6].version_id], START_NS, "asked")
         assert prune(vault, now_ns=START_NS + 9, grace_ns=0).deleted

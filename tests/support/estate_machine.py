@@ -22,7 +22,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from lifecycle_sync.act.restore import Conflict
+from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.errors import BusyError, LifecycleError, VaultMissingError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.act import ActFile

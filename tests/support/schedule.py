@@ -197,6 +197,10 @@ class TurnedStorage:
         self._wait("remove")
         self._storage.remove(name)
 
+    def move(self, name: str, to: str) -> bool:
+        self._wait("move")
+        return self._storage.move(name, to)
+
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
         self._wait("sweep")
         return self._storage.sweep(folders)
