@@ -14,6 +14,7 @@ import pytest
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
 from lifecycle_sync.model.event import PrunedEvent
 from lifecycle_sync.vault import prune as pruning
+from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.format import decode_format
 from lifecycle_sync.vault.manifest import ManifestReader
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
@@ -326,6 +327,29 @@ def test_a_prune_that_sees_a_late_manifest_copies_out_what_it_needs(house, tmp_p
         report = run(house, vault, grace=_DAY)
         assert (report.saved, report.deleted) == (1, 1)
     whole(house, [data])
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_a_writer_published_and_was_killed_is_looked_after_by_others(house, tmp_path, deleted):
+    """It died between its manifest and its second look; whoever takes the manifest up, looks."""
+    data = noise(1)
+    with house.open() as vault, second(house, tmp_path) as other:
+        _, gone = house.store(vault, {b"a": data})
+        other.refresh()
+        version = house.version(b"b", key_of(data))
+        header = other.next_header()
+        take_back(house, vault, gone)
+        run(house, vault, grace=0 if deleted else _DAY)
+        with other.writer() as writer:
+            other.next_header = lambda: header  # type: ignore[method-assign]
+            name = writer._publish([version])
+        vault.refresh()
+        assert stand_in(vault, [name]) == deleted
+        assert stand_in(vault, [name]) == 0
+        assert list(vault.versions_of(version.file_id)) == ([] if deleted else [version])
+        house.clock.advance(86_400)
+        run(house, vault, grace=_DAY)
+    whole(house, [] if deleted else [data])
 
 
 def test_what_a_living_session_stored_is_condemned_and_stored_again(house, tmp_path):

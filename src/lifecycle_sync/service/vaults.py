@@ -26,6 +26,7 @@ from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.storage.local import storage_error
+from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 
@@ -208,6 +209,8 @@ class Vaults:
             )
         missing = [name for name in names if name not in applied]
         if missing:
+            # Whoever wrote them may have been killed before it looked once more.
+            stand_in(vault, missing)
             self._registry.apply_events(
                 vault.events(missing),
                 self._clock.now_ns(),

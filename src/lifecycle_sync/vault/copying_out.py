@@ -6,20 +6,24 @@ the way, so damage is never copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lifecycle_sync.errors import NotFoundError, StorageError, VaultCorruptError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.model.event import PrunedEvent, VersionEvent
 from lifecycle_sync.vault.format import pack_name
 from lifecycle_sync.vault.frames import FrameError, key_of, raw_content, unpack_frame
-from lifecycle_sync.vault.index import ObjectPlace, PackPlace, key_of_blob
+from lifecycle_sync.vault.index import ObjectPlace, PackPlace, key_blob, key_of_blob
 from lifecycle_sync.vault.pack import repacked
 from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
     from lifecycle_sync.vault.writer import VaultWriter
+
+_VERSIONS = 500
 
 
 def put_again(vault: Vault, writer: VaultWriter, blobs: Iterable[bytes]) -> list[ContentKey]:
@@ -79,3 +83,40 @@ def put_object(vault: Vault, writer: VaultWriter, key: ContentKey, place: Object
     finally:
         if not upload.over:
             upload.abort()
+
+
+def stand_in(vault: Vault, manifests: Sequence[str]) -> int:
+    """Do for these manifests what their writers may not have lived to do: see `writer.py`. What
+    their versions hold and is condemned is stored again; versions whose content has gone with what
+    was condemned are taken back. How many these were."""
+    if vault.read_only or not vault.has_condemned:
+        return 0
+    back = 0
+    versions = (it for it in vault.events(manifests) if isinstance(it, VersionEvent) and it.content)
+    while batch := list(islice(versions, _VERSIONS)):
+        of: dict[bytes, list[VersionEvent]] = {}
+        for it in batch:
+            assert it.content is not None
+            of.setdefault(key_blob(it.content), []).append(it)
+        places = vault.index.places(list(of))
+        endangered = [blob for blob in vault.endangered(sorted(of)) if blob in places]
+        if not endangered:
+            continue
+        with vault.writer() as writer:
+            lost = [key_blob(key) for key in put_again(vault, writer, endangered)]
+            gone = [it for blob in lost if not _is_anywhere(vault, blob) for it in of[blob]]
+            if gone:
+                ids = tuple(it.version_id for it in gone)
+                at_ns = max(it.at_ns for it in gone)
+                reason = "what they hold was deleted before they stood"
+                writer.commit([PrunedEvent(ids, at_ns, reason)])
+            else:
+                writer.commit([])
+        back += len(gone)
+    return back
+
+
+def _is_anywhere(vault: Vault, blob: bytes) -> bool:
+    """Whether a content still lies somewhere, be it that no key is at hand to read it."""
+    places = [*vault.index.places([blob]).values(), *vault.index.other_places(blob)]
+    return any(vault.is_there(place) for place in places)
