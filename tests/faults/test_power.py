@@ -21,6 +21,7 @@ _ACTS = [
     "recall",
     "restore-replace",
     "purge",
+    "prune",
 ]
 
 

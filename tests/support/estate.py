@@ -11,9 +11,10 @@ import os
 import pickle
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.act.returning import Back
@@ -24,8 +25,10 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import TrashBatch, TrashReason
+from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
-from lifecycle_sync.vault import age, objects
+from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
+from lifecycle_sync.vault import age, index_live, objects, reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.house import House
 
@@ -111,6 +114,8 @@ class Ledger:
     looks: dict[bytes, set[Look]] = field(default_factory=dict)
     sources: dict[bytes, set[str]] = field(default_factory=dict)
     versions: set[tuple[bytes, int, str]] = field(default_factory=set)
+    # Of these such as no rule keeps: they may be gone.
+    beyond: set[tuple[bytes, int, str]] = field(default_factory=set)
     ids: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
@@ -290,6 +295,23 @@ class Estate:
 
     def back_up(self) -> Report:
         return self.engine.acts.back_up(self.house.repository)
+
+    def keep_one_version(self) -> None:
+        """From now on the rules keep one version of each file."""
+        statements = self.engine.statements
+        for policy in statements.policies():
+            statements.put_policy(replace(policy, max_versions=1))
+        self.engine.decisions.settle()
+        newest: dict[bytes, int] = {}
+        for file_id, number, _ in self.versions():
+            newest[file_id] = max(number, newest.get(file_id, 0))
+        self.ledger.beyond = {it for it in self.versions() if it[1] < newest[it[0]]}
+        assert self.ledger.beyond
+
+    def prune(self) -> PruneOutcome:
+        # Small, and also packs that are small are copied out of.
+        with patch.object(reserve, "RESERVE_BYTES", 5000), patch.object(index_live, "FIXED", 0):
+            return prune_vault(self.engine, Pruning(grace_days=0, repack_below=0.9), How())
 
     def delete(self, *paths: bytes) -> Report:
         files = [it for it in self.files(*paths) if it.state is not LifecycleState.ARCHIVED]

@@ -92,6 +92,26 @@ def _everything(estate: Estate) -> None:
     estate.delete(b"d/sparse", ODD)
 
 
+def _beyond(estate: Estate) -> None:
+    """Versions that no rule keeps, in packs and objects with others and alone."""
+    _two_versions(estate)
+    estate.change("d/large", b"y" * 1_100_000)
+    estate.sync()
+    estate.back_up()
+    estate.keep_one_version()
+
+
+def _pruned_and_beyond(estate: Estate) -> None:
+    """Manifests are taken away by the second prune."""
+    _beyond(estate)
+    estate.prune()
+    estate.change("d/large", b"z" * 1_100_000)
+    estate.change("a.txt", b"alpha, changed once more")
+    estate.sync()
+    estate.back_up()
+    estate.keep_one_version()
+
+
 def _backed_up_in_parts(estate: Estate) -> object:
     """Several of them are under way at once, so the order of their steps is not always the same."""
     with patch.object(acts, "_PART_FILES", 2):
@@ -147,6 +167,8 @@ _ALL = [
         lambda it: it.restore(Conflict.SKIP),
         keys="there",
     ),
+    Workload("prune", _beyond, Estate.prune),
+    Workload("prune-again", _pruned_and_beyond, Estate.prune),
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
     Workload(

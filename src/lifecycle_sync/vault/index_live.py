@@ -50,7 +50,7 @@ WHERE NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id
 """
 _CHUNK = 500
 # What a pack has beside its members, at most: its end, and what encryption adds.
-_FIXED = 2048
+FIXED = 2048
 # A content that a version holds: its key, the id of the version, and when that was told.
 Held = tuple[bytes, bytes, int]
 
@@ -137,7 +137,7 @@ class Live:
     def partly_used_packs(self, share: float) -> list[Pack]:
         """Packs of which less than this share of their bytes is used."""
         with self._index.raw() as connection:
-            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, _FIXED, share)).fetchall()
+            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, FIXED, share)).fetchall()
         return [Pack._make(row) for row in rows]
 
     def gather(self, packs: Sequence[Pack]) -> None:
