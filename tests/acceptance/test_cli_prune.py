@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -76,3 +77,37 @@ def test_what_is_held_stays(tree, vault):
     assert (report["versions"], report["waits"]) == (0, {"hold": 4})
     lifecycle("release", tree / "many.bin")
     assert lifecycle("vault", "prune", "--yes", "--json").document["versions"] == 4
+
+
+def test_status_tells_what_waits(tree, vault):
+    assert "waiting to be deleted" not in lifecycle("status").out
+    condemned = lifecycle("vault", "prune", "--yes", "--json").document["condemned"]
+    (note,) = [
+        it for it in lifecycle("status", "--json").document["checks"] if it["what"] == "prune"
+    ]
+    assert (note["files"], note["bytes"]) == (condemned["files"], condemned["bytes"])
+    assert note["since"] is not None
+    assert "waiting to be deleted" in lifecycle("status").out
+
+
+def test_while_pruning_is_paused_nothing_goes(tree, vault):
+    lifecycle("pause", "--reason", "an audit")
+    refused = lifecycle("vault", "prune", "--yes")
+    assert refused.code == 4
+    assert "an audit" in refused.err
+    lifecycle("resume")
+    assert lifecycle("vault", "prune", "--yes").code == 0
+
+
+def test_a_vault_that_cannot_be_written_to_is_pruned_by_nobody(tree, vault):
+    for damage in ("format", "store"):
+        path = vault / "FORMAT"
+        data = path.read_bytes()
+        told = json.loads(data)
+        told |= {"min_writer": 9} if damage == "format" else {"store_id": "0" * 32}
+        path.write_text(json.dumps(told))
+        refused = lifecycle("vault", "prune", "--yes")
+        assert refused.code != 0
+        assert "remedy" in refused.err.lower() or ":" in refused.err
+        path.write_bytes(data)
+    assert lifecycle("vault", "prune", "--yes").code == 0

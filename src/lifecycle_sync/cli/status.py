@@ -16,6 +16,7 @@ from lifecycle_sync.service.api import (
     RepositoryStatus,
     Run,
     RunStatus,
+    to_iso,
     utf8_text,
 )
 
@@ -134,6 +135,7 @@ _CHECKED = {
     "verify": "verified",
     "copy": "copied to",
     "drill": "restored for a trial",
+    "prune": "pruned",
 }
 
 
@@ -149,6 +151,10 @@ def _evidence(found: Sequence[Evidence], now_ns: int) -> list[Block]:
             what = "version" if it.what == "drill" else "file"
             text = f"{utf8_text(it.place)}: {ago}, {count_text(note.files, what)}"
             text += f", {size_text(note.bytes)}"
+            if it.what == "prune":
+                text += " waiting to be deleted"
+                if note.since_ns:
+                    text += f", the first until {to_iso(note.since_ns)[:16].replace('T', ' ')}"
             if it.what == "verify" and note.since_ns:
                 text += f"; all of it since {ago_text(note.since_ns, now_ns)}"
             style = ""

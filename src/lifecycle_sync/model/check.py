@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # A vault or a copy of one was verified; versions of a root were restored for a trial; a copy of a
-# vault was brought up to date.
-VERIFY, DRILL, COPY = "verify", "drill", "copy"
+# vault was brought up to date; a vault was pruned.
+VERIFY, DRILL, COPY, PRUNE = "verify", "drill", "copy", "prune"
 
 
 class CheckNote(NamedTuple):
@@ -15,7 +15,8 @@ class CheckNote(NamedTuple):
     `what` is one of the words above, `subject` the path of a vault or copy, for a drill the id of
     the root. It ended at `ended_ns`, looked at `files` and `bytes`, and found `faults`, of which
     `message` says more. `since_ns` is the time since when all bytes there were read and whole
-    ("verify"; 0 where some never were), or when it last went well ("drill", "copy"; 0: never).
+    ("verify"; 0 where some never were), or when it last went well ("drill", "copy"; 0: never). Of a
+    prune `files` and `bytes` are what it left to wait, and `since_ns` until when (0: nothing does).
     """
 
     what: str

@@ -177,7 +177,7 @@ class Decisions:
         self, cancel: CancelToken | None = None
     ) -> Iterator[list[tuple[list[Beyond], bool]]]:
         """The versions that no rule keeps, judged now, page by page: of each file all, and whether
-        it would have none left. Changes nothing; call `settle` before."""
+        it would have none left. Changes nothing."""
         now_ns = self._clock.now_ns()
         roots = self._facts(None, now_ns, now_ns)
         situation = Situation(Rules(self._registry.policies()), roots, now_ns)

@@ -15,6 +15,7 @@ from lifecycle_sync.act.pruning import Pruned
 from lifecycle_sync.act.site import COMPLETED
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
+from lifecycle_sync.model.check import PRUNE, CheckNote
 from lifecycle_sync.model.plan import Beyond
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
@@ -83,7 +84,27 @@ def prune_vault(engine: Engine, pruning: Pruning, how: How) -> PruneOutcome:
         outcome.vault = _contents(engine, vault, pruning, how, going)
     if not how.dry_run:
         outcome.reserve = make_reserve(vault.storage)
+        _note(engine, outcome)
     return outcome
+
+
+def _note(engine: Engine, outcome: PruneOutcome) -> None:
+    """What waits now, for `status`."""
+    it, now_ns = outcome.vault, engine.now_ns()
+    kept = f"{it.unsaved[0]} has something in it that cannot be read" if it.unsaved else ""
+    subject = os.fsencode(outcome.path)
+    engine.registry.note_check(
+        CheckNote(
+            PRUNE,
+            subject,
+            now_ns,
+            it.waiting,
+            it.waiting_bytes,
+            len(it.unsaved) + it.missing,
+            kept,
+            it.waiting_until_ns or 0,
+        )
+    )
 
 
 def _refuse(engine: Engine, how: How) -> None:
@@ -211,6 +232,7 @@ def _contents(
 
 def _known_to_us(engine: Engine, vault: Vault, name: str) -> None:
     """A checkpoint that repeats what the registry has taken up need not be taken up itself."""
+    engine.vaults.take_up()
     applied = engine.registry.applied_manifests(vault.store_id)
     known = vault.catalogue.known()
     told = {it.name for it in known.values() if it.covers is None} & (

@@ -85,26 +85,35 @@ class Retaining:
         self, situation: Situation, cancel: CancelToken
     ) -> Iterator[list[tuple[list[Beyond], bool]]]:
         """The versions that no rule keeps, page by page, of each file all, and whether it would
-        have none left. Of those that are marked, each judged anew."""
+        have none left. Of those that are marked, or whose dates are not settled yet, each judged
+        anew."""
         after: bytes | None = None
         while ids := self._registry.files_with_versions_beyond(after, _PAGE):
             cancel.check()
             after = ids[-1]
-            files = [
-                it
-                for it in self._registry.subjects(ids).values()
-                if it.repository_id in situation.roots
-            ]
-            held = self._registry.held([file.file_id for file in files], situation.at_ns)
-            versions = self.of(files)
-            page = []
-            for file in files:
-                of = versions.get(file.file_id, [])
-                reason = held.get(file.file_id)
-                found = list(retention.beyond(file, of, situation.rules, situation.at_ns, reason))
-                if found:
-                    page.append((found, len(found) == len(of)))
-            yield page
+            yield self._beyond(list(self._registry.subjects(ids).values()), situation)
+        last: int | None = None
+        while page := self._registry.undecided(last, _PAGE):
+            cancel.check()
+            last = page[-1].seq
+            yield self._beyond(page, situation, unmarked=True)
+
+    def _beyond(
+        self, subjects: Sequence[Subject], situation: Situation, *, unmarked: bool = False
+    ) -> list[tuple[list[Beyond], bool]]:
+        files = [it for it in subjects if it.repository_id in situation.roots]
+        held = self._registry.held([file.file_id for file in files], situation.at_ns)
+        versions = self.of(files)
+        page = []
+        for file in files:
+            of = versions.get(file.file_id, [])
+            if unmarked and any(it.beyond_ns is not None for it in of):
+                continue
+            reason = held.get(file.file_id)
+            found = list(retention.beyond(file, of, situation.rules, situation.at_ns, reason))
+            if found:
+                page.append((found, len(found) == len(of)))
+        return page
 
     def add_marked(self, situation: Situation, found: Found, cancel: CancelToken) -> None:
         """Those that are marked, of files that a plan did not look at."""

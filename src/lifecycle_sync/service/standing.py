@@ -11,7 +11,7 @@ from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.guards import Verdict
 from lifecycle_sync.errors import LifecycleError
-from lifecycle_sync.model.check import COPY, DRILL, VERIFY, CheckNote
+from lifecycle_sync.model.check import COPY, DRILL, PRUNE, VERIFY, CheckNote
 from lifecycle_sync.model.file import FileFlag, LifecycleState
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import ActRun, Run
@@ -171,6 +171,9 @@ def evidence_of(registry: Registry, settings: Settings, now_ns: int) -> list[Evi
         for copy in copies:
             add(VERIFY, os.fsencode(copy), os.fsencode(copy), settings.verify_days * 1.5)
             add(COPY, os.fsencode(copy), os.fsencode(copy), _COPY_DAYS)
+    vault = os.fsencode(settings.backup_path)
+    if (PRUNE, vault) in notes:
+        add(PRUNE, vault, vault, 0)
     for it in roots:
         add(DRILL, it.repository_id, it.path, settings.drill_days * 1.5, it.added_ns)
     return found

@@ -2,7 +2,8 @@
 
 So many bytes of each vault and of its copies are read every few hours that all of them are within
 `verify_days`, those first that were read the longest ago; what is damaged is healed at once. Every
-`drill_days` some versions of each root are restored for a trial. After a backup the copies that the
+`drill_days` some versions of each root are restored for a trial; every `prune_days`, where that is
+wanted, the backup vault is pruned. After a backup the copies that the
 settings name are brought up to date; one that is away is told, and tried with the next backup.
 """
 
@@ -18,19 +19,22 @@ from collections.abc import Callable, Sequence
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND
 from lifecycle_sync.errors import CancelledError, LifecycleError, StorageError
-from lifecycle_sync.model.check import COPY, DRILL, VERIFY, CheckNote
+from lifecycle_sync.model.check import COPY, DRILL, PRUNE, VERIFY, CheckNote
 from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.repository import Repository
+from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.drill import DrillOutcome, drill
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.progress import NoProgress
+from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.vault_copies import update_copy
 from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vault
 from lifecycle_sync.vault.vault import VaultKind
 
 _log = logging.getLogger(__name__)
 VERIFYING, DRILLING, COPIES = "verify", "restore drill", "vault copies"
+PRUNING = "prune"
 _INTERVAL_SECONDS = 6 * 3600.0
 # After a long time away only so much is made up for at once.
 _SHARE_INTERVALS_MAX = 4
@@ -60,7 +64,7 @@ class Tending:
 
     def start(self) -> None:
         settings = self._engine.settings
-        if settings.verify_days or settings.drill_days:
+        if settings.verify_days or settings.drill_days or settings.prune_days:
             self._thread = threading.Thread(target=self._run, name="lifecycle-tend", daemon=True)
             self._thread.start()
 
@@ -78,6 +82,7 @@ class Tending:
             try:
                 self._do(VERIFYING, self._verify)
                 self._do(DRILLING, self._drill)
+                self._do(PRUNING, self._prune)
             except CancelledError:
                 return
 
@@ -126,6 +131,20 @@ class Tending:
             )
         return done
 
+    def _prune(self) -> bool:
+        outcome = prune_due(self._engine, self._cancel)
+        if outcome is not None and outcome.exit_code:
+            kept = len(outcome.vault.unsaved)
+            raise StorageError(
+                f"{kept} files have something in them that cannot be read, and were kept"
+                if kept
+                else "not all could be pruned",
+                operation="prune",
+                subject=outcome.path,
+                remedy="`lifecycle vault prune` tells more; `lifecycle verify` of the damage",
+            )
+        return outcome is not None
+
     def _drill(self) -> bool:
         outcomes = drill_due(self._engine, self._roots(), self._cancel)
         failed = [it for it in outcomes if not it.ok]
@@ -142,6 +161,19 @@ class Tending:
                 remedy="`lifecycle verify --all --heal`, and look at the disk of the vault",
             )
         return bool(outcomes)
+
+
+def prune_due(engine: Engine, cancel: CancelToken) -> PruneOutcome | None:
+    """Prune the backup vault, if the last time is so long ago; None where it is not due, or nothing
+    is there. Raises `VaultError`, `GuardError`, `CancelledError`."""
+    days, now_ns = engine.settings.prune_days, engine.now_ns()
+    if not days or not engine.vaults.is_there(VaultKind.BACKUP):
+        return None
+    path = os.fsencode(engine.vaults.path(VaultKind.BACKUP))
+    last_ns = _last_ns(engine, PRUNE, path)
+    if last_ns <= now_ns < last_ns + days * NS_PER_DAY:
+        return None
+    return prune_vault(engine, Pruning(sweep=True), How(cancel=cancel))
 
 
 def verify_slice(

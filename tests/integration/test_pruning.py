@@ -1,0 +1,145 @@
+"""Pruning as an order on a registry: guards, the journal, and what others learn of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from lifecycle_sync.clock import FixedClock
+from lifecycle_sync.config import Settings
+from lifecycle_sync.errors import GuardError
+from lifecycle_sync.model.event import PrunedEvent
+from lifecycle_sync.model.operation import Operation
+from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.guarding import set_enforcement
+from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
+from lifecycle_sync.service.tending import prune_due
+from lifecycle_sync.vault.vault import VaultKind
+from tests.support.house import House
+
+_FEW = 3
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(1_800_000_000_000_000_000)
+
+
+@pytest.fixture
+def house(tmp_path, clock):
+    house = House(tmp_path, clock=clock)
+    with closing(house.engine):
+        house.add()
+        for number in range(_FEW):
+            house.write("a", b"content %d" % number * 100)
+            house.write("b", b"the other %d" % number * 100)
+            clock.advance(3600)
+            house.sync()
+            house.engine.acts.back_up(house.repository)
+        yield house
+
+
+def rules(house: House, *, allow_empty: bool = False, **fields: Any) -> None:
+    statements = house.engine.statements
+    for policy in statements.policies():
+        statements.put_policy(replace(policy, **fields), allow_empty=allow_empty)
+
+
+def prune(house: House, **fields: object) -> PruneOutcome:
+    return prune_vault(house.engine, Pruning(grace_days=0, **fields), How())  # type: ignore[arg-type]
+
+
+def numbers(house: House) -> dict[bytes, list[int]]:
+    """The versions of each file, by registry and vault, which say the same."""
+    registry, vault = house.engine.registry, house.engine.vaults.get(VaultKind.BACKUP)
+    found = {}
+    for file in registry.files_under(house.repository.repository_id, b"", None, 10):
+        found[file.path] = [row.number for row in registry.versions(file.file_id)]
+        assert [it.number for it in vault.versions_of(file.file_id)] == found[file.path]
+    return found
+
+
+def journal(house: House) -> list[Operation]:
+    return house.engine.registry.journal(None, 1000, types=["prune"])
+
+
+def test_what_no_rule_keeps_goes_and_the_journal_says_why(house):
+    rules(house, max_versions=1)
+    outcome = prune(house)
+    assert (outcome.files, outcome.versions, outcome.exit_code) == (2, 4, 0)
+    assert numbers(house) == {b"a": [3], b"b": [3]}
+    for operation in journal(house):
+        assert operation.status == "completed"
+        assert '"versions":[2,1]' in (operation.details or "")
+        assert "1 version is kept" in (operation.details or "")
+    assert house.engine.registry.pending_operations(None) == []
+    assert prune(house).versions == 0
+
+
+def test_the_last_version_goes_only_when_that_is_meant(house, clock):
+    rules(house, max_versions=0, allow_empty=True)
+    outcome = prune(house)
+    assert (outcome.versions, outcome.waits) == (0, {EMPTY: 6})
+    assert numbers(house) == {b"a": [3, 2, 1], b"b": [3, 2, 1]}
+    assert prune(house, allow_empty=True).versions == 6
+    assert numbers(house) == {b"a": [], b"b": []}
+    # And what is kept again after that is kept.
+    house.write("a", b"content 0" * 100)
+    clock.advance(3600)
+    house.sync()
+    house.engine.acts.back_up(house.repository)
+    assert numbers(house)[b"a"] == [1]
+
+
+def test_while_the_clock_is_in_doubt_nothing_goes(house, clock):
+    rules(house, max_versions=1)
+    clock.advance(400 * 86_400)
+    with pytest.raises(GuardError, match="nothing is pruned"):
+        prune(house)
+    assert numbers(house) == {b"a": [3, 2, 1], b"b": [3, 2, 1]}
+    assert prune_vault(house.engine, Pruning(), How(dry_run=True)).versions == 4
+
+
+def test_the_loop_prunes_what_is_due_and_leaves_roots_that_only_advise(house, clock):
+    rules(house, max_versions=1)
+    engine = house.engine
+    assert prune_due(engine, How().cancel) is None, "nobody asked for it"
+    engine.settings = replace_settings(engine.settings, prune_days=7)
+    first = prune_due(engine, How().cancel)
+    assert first is not None
+    assert (first.versions, first.waits) == (0, {"advice": 4})
+    assert prune_due(engine, How().cancel) is None, "not twice a week"
+    set_enforcement(engine, house.repository, enforce=True)
+    for _ in range(7):
+        clock.advance(86_400)
+        house.sync()
+    second = prune_due(engine, How().cancel)
+    assert second is not None
+    assert second.versions == 4
+
+
+def test_a_registry_that_is_made_anew_learns_what_was_pruned(house, tmp_path):
+    rules(house, max_versions=1)
+    registry = house.engine.registry
+    vault = house.engine.vaults.get(VaultKind.BACKUP)
+    prune(house)
+    registry.apply_events(list(vault.events(vault.manifests())), house.engine.now_ns())
+    assert numbers(house) == {b"a": [3], b"b": [3]}
+    told = [it for it in vault.events(vault.manifests()) if isinstance(it, PrunedEvent)]
+    assert sum(len(it.version_ids) for it in told) == 4
+
+
+def test_a_checkpoint_of_ones_own_is_not_taken_up(house):
+    rules(house, max_versions=1)
+    prune(house)
+    vault = house.engine.vaults.get(VaultKind.BACKUP)
+    applied = house.engine.registry.applied_manifests(vault.store_id)
+    assert set(vault.catalogue.known()) <= applied
+
+
+def replace_settings(settings: Settings, **fields: Any) -> Settings:
+    return msgspec.structs.replace(settings, **fields)
