@@ -99,6 +99,7 @@ class EncryptedHouse(VaultHouse):
         super().__init__(folder)
         self.public, text = age.generate()
         self.key_path = folder / "key"
+        folder.mkdir(exist_ok=True)
         self.key_path.write_text(text)
         self.key_path.chmod(0o600)
 
