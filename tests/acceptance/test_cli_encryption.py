@@ -253,3 +253,25 @@ def test_a_registry_that_went_back_in_time_does_nothing_before_it_was_told(tree,
         path.rename(path.with_name("another"))
     shutil.rmtree(data / "registry.db.index")
     assert lifecycle("backup", "-q").code == 0
+
+
+def test_damage_is_named_as_it_lies_in_the_folder_and_healed_with_the_key(
+    tree, vault, key, tmp_path
+):
+    pack = next((vault / "packs").rglob("*.age"))
+    pack.chmod(0o600)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    found = lifecycle("verify", "--all-bytes", "--json")
+    assert found.code == 1
+    name = os.fspath(pack.relative_to(vault))
+    assert name in json.dumps(found.document)
+    healed = lifecycle("verify", "--all-bytes", "--heal", "--identity", key)
+    assert healed.code == 0, healed.out
+    again = lifecycle("verify", "--all-bytes")
+    assert again.code == 0, healed.out + again.out
+    assert (vault / "quarantine" / pack.name).read_bytes() == data
+    assert lifecycle("restore", tree, "--to", tmp_path / "out", "--identity", key).code == 0
+    (film,) = (tmp_path / "out").rglob("large.bin")
+    assert tree_of(film.parent) == tree_of(tree)

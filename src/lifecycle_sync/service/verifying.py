@@ -144,11 +144,16 @@ def verify_vault(
         # What it says is believed of nobody: the structure is looked at once more.
         left = _left(vault, report, healing, cancel)
         lost = set(healing.lost)
+    for names in (report.unreferenced, report.quarantined):
+        names[:] = map(vault.file_name, names)
     outcome = VaultOutcome(
         kind.value,
         vault.path,
         report,
-        damage=tuple(_damage(kind, it, healed=it not in left) for it in report.findings),
+        damage=tuple(
+            _damage(kind, it, vault.file_name(it.subject), healed=it not in left)
+            for it in report.findings
+        ),
         affected=tuple(_affected(engine, vault, lost)) if lost else (),
         healing=healing,
     )
@@ -265,9 +270,9 @@ def _copy(
     return CopyOutcome(path, check)
 
 
-def _damage(kind: VaultKind, it: Finding, *, healed: bool) -> Damage:
+def _damage(kind: VaultKind, it: Finding, name: str, *, healed: bool) -> Damage:
     remedy = "healed" if healed else _remedy(kind, it)
-    return Damage(it.problem.value, it.subject, it.detail, len(it.lost), remedy, healed)
+    return Damage(it.problem.value, name, it.detail, len(it.lost), remedy, healed)
 
 
 def _remedy(kind: VaultKind, it: Finding) -> str:

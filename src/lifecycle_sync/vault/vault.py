@@ -46,7 +46,7 @@ from lifecycle_sync.vault.heads import note_head, read_head
 from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
 from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
-from lifecycle_sync.vault.sealing import SealedStorage, opened
+from lifecycle_sync.vault.sealing import SealedStorage, opened, stored_name
 from lifecycle_sync.vault.versions import Versions
 from lifecycle_sync.vault.writer import VaultWriter
 
@@ -386,6 +386,10 @@ class Vault:
             subject=f"{self.path}: {key}",
             remedy="another version may be whole; `verify` lists all damage",
         )
+
+    def file_name(self, name: str) -> str:
+        """What a pack, an object or a manifest is called in its folder: for people."""
+        return stored_name(name) if self.format.encryption else name
 
     @property
     def has_key(self) -> bool:

@@ -492,6 +492,9 @@ class _Verification:
                         return
                     if name in self._bad or name.startswith(MANIFESTS):
                         continue
+                    if self._is_quarantined(name) and self._storage.size(name) is None:
+                        # What it held was stored anew, or was said to be lost.
+                        continue
                     left -= size
                     sizes[name] = size
                     yield name
