@@ -7,7 +7,9 @@ ever given out as something else, and what does not lie on the flipped byte is r
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -18,18 +20,22 @@ from lifecycle_sync.vault import objects
 from lifecycle_sync.vault.format import (
     FORMAT_NAME,
     MANIFESTS,
-    OBJECTS,
-    PACKS,
     RESTORE_NAME,
     SUMS_NAME,
+    object_name,
+    pack_name,
 )
 from lifecycle_sync.vault.index import PackPlace
 from lifecycle_sync.vault.vault import Vault
+from tests.support import golden
 from tests.support.vaults import REPOSITORY, VaultHouse, key_of, read
 
+# Which vault: one that is made here, or the golden one that is encrypted.
+VAULTS = ("made", "encrypted")
 # How the index is found after a flip: gone, knowing of all manifests, and also of each version.
 INDEXES = ("none", "known", "asked")
 _PART = 1_000
+_GOLDEN = Path(__file__).parent.parent / "golden/vault-2"
 _FRONT = {FORMAT_NAME, RESTORE_NAME, SUMS_NAME}
 
 
@@ -54,19 +60,25 @@ class MissedError(AssertionError):
 
 
 class FlippedVault:
-    """Makes the vault in an empty folder; `index` is one of `INDEXES`."""
+    """Makes the vault (one of `VAULTS`) in an empty folder; `index` is one of `INDEXES`."""
 
-    def __init__(self, folder: Path, index: str = "none") -> None:
+    def __init__(self, folder: Path, index: str = "none", vault: str = "made") -> None:
         self.house = VaultHouse(folder)
         self.contents: dict[bytes, bytes] = {}
-        self._fill(asked=index == "asked")
+        self._key: dict[str, object] = {}
+        if vault == "encrypted":
+            self._key = {"identity_path": f"{_GOLDEN}.key"}
+            self._copy(asked=index == "asked")
+        else:
+            self._fill(asked=index == "asked")
         self._index = None if index == "none" else self.house.index_path.read_bytes()
         # Which bytes of which file each version needs, and which manifests tell of it.
         self._needs: dict[bytes, dict[str, range]] = {}
-        with self.house.open(read_only=True, index_path="") as vault:
+        with self.house.open(read_only=True, index_path="", **self._key) as vault:
             self.versions = list(vault.all_versions(REPOSITORY))
             for event in self.versions:
-                self._needs[event.version_id] = dict(_bytes_of(vault, event))
+                needs = dict(_bytes_of(vault, event)) if event.content else {}
+                self._needs[event.version_id] = needs
         self._tellers = self._told_by()
 
     def _fill(self, *, asked: bool) -> None:
@@ -88,26 +100,36 @@ class FlippedVault:
             if asked:
                 assert len(list(vault.all_versions(REPOSITORY))) == len(self.contents)
 
+    def _copy(self, *, asked: bool) -> None:
+        shutil.copytree(_GOLDEN, self.house.path)
+        for event in golden.events_of():
+            if isinstance(event, VersionEvent) and event.content is not None:
+                data = golden.CONTENTS.get(event.content, golden.LARGE)
+                self.contents[event.path] = data
+        with self.house.open(read_only=True, **self._key) as vault:
+            if asked:
+                assert list(vault.all_versions(REPOSITORY))
+
     def _store(self, vault: Vault, contents: dict[bytes, bytes]) -> None:
         self.house.store(vault, contents)
         self.contents |= contents
 
     def _open(self) -> Vault:
         if self._index is None:
-            return self.house.open(read_only=True, index_path="")
+            return self.house.open(read_only=True, index_path="", **self._key)
         self.house.lose_index()
         self.house.index_path.write_bytes(self._index)
-        return self.house.open(read_only=True)
+        return self.house.open(read_only=True, **self._key)
 
     def _told_by(self) -> dict[bytes, set[str]]:
         """By version, the manifests that tell of it; each of them suffices."""
         tellers: dict[bytes, set[str]] = {event.version_id: set() for event in self.versions}
-        with self.house.open(read_only=True, index_path="") as vault:
-            names = {path.name for path in self.house.files(MANIFESTS)}
-            for name in names:
+        with self.house.open(read_only=True, index_path="", **self._key) as vault:
+            suffix = ".age" if vault.format.encryption else ""
+            for name in vault.storage.names(MANIFESTS):
                 for event in vault.catalogue._events_of(name):
                     if isinstance(event, VersionEvent):
-                        tellers[event.version_id].add(f"{MANIFESTS}/{name}")
+                        tellers[event.version_id].add(f"{MANIFESTS}/{name}{suffix}")
         return tellers
 
     # -- which there are -------------------------------------------------------------------
@@ -157,9 +179,19 @@ class FlippedVault:
                 raise MissedError(f"{flip}: verify finds nothing")
             subjects = {it.subject for it in report.findings}
             # Of FORMAT and RESTORE.md on one side and their sums on the other nobody knows which.
-            if flip.file not in subjects and not (flip.file in _FRONT and subjects <= _FRONT):
+            name = flip.file.removesuffix(".age")
+            if name not in subjects and not (flip.file in _FRONT and subjects <= _FRONT):
                 raise MissedError(f"{flip}: verify names {subjects}")
+        if self._key:
+            with self._without_key() as vault:
+                if vault.verify(contents=True).ok:
+                    raise MissedError(f"{flip}: verify finds nothing without a key")
         return lost
+
+    @contextmanager
+    def _without_key(self) -> Iterator[Vault]:
+        with self.house.open(read_only=True, index_path="") as vault:
+            yield vault
 
     def _restore(self, vault: Vault, flip: Flip) -> bool:
         told = {event.version_id: event for event in vault.all_versions(REPOSITORY)}
@@ -185,7 +217,8 @@ class FlippedVault:
         return lost
 
     def _read(self, vault: Vault, event: VersionEvent, flip: Flip) -> bool:
-        assert event.content is not None
+        if event.content is None:
+            return False
         on_it = flip.at in self._needs[event.version_id].get(flip.file, ())
         try:
             data = read(vault, event.content)
@@ -199,14 +232,15 @@ class FlippedVault:
 
 
 def _bytes_of(vault: Vault, event: VersionEvent) -> Iterator[tuple[str, range]]:
+    """Of files that are encrypted every byte counts."""
     assert event.content is not None
     place = vault.index.place(event.content)
     assert place is not None
+    whole = range(1 << 30)
+    suffix = ".age" if vault.format.encryption else ""
     if isinstance(place, PackPlace):
-        digits = place.sha256.hex()
-        name = f"{PACKS}/{digits[:2]}/{digits}.zip"
-        yield name, range(place.offset, place.offset + place.stored)
+        member = range(place.offset, place.offset + place.stored)
+        yield f"{pack_name(place.sha256)}{suffix}", whole if suffix else member
     else:
         for part in place.parts:
-            digits = part.sha256.hex()
-            yield f"{OBJECTS}/{digits[:2]}/{digits}.zst", range(part.stored)
+            yield f"{object_name(part.sha256)}{suffix}", whole

@@ -348,31 +348,39 @@ class Index(IndexChecks, IndexPruned):
             )
             connection.execute("UPDATE manifest SET versions = 1 WHERE id = ?", (number,))
 
-    def ask_checkpoints(self) -> None:
-        """A manifest is damaged: those are to be asked for versions, too, that may repeat it."""
+    def ask_all(self) -> None:
+        """A manifest is damaged: those are to be asked for versions, too, that may say the same, be
+        it that a checkpoint repeats it, or that it is a checkpoint which repeats them."""
         with self._use(write=True) as connection:
-            connection.execute("UPDATE manifest SET read = 1 WHERE covers IS NOT NULL")
+            connection.execute("UPDATE manifest SET read = 1")
 
     def lose_frame(self, name: str, frame: int) -> bool:
-        """Forget what stands in a frame that turned out to be damaged, where a checkpoint repeats
-        it, which is asked from now on; False where none does: what is missing is to be told again
-        by whoever comes next."""
-        repeated = any(name in it.covers for it in self.manifests() if it.covers)
+        """Forget what stands in a frame that turned out to be damaged, where another manifest says
+        the same, which is asked from now on; False where none does: what is missing is to be told
+        again by whoever comes next."""
+        known = self.manifests()
+        names = {it.name for it in known}
+        repeated = any(
+            name in it.covers or (it.name == name and it.covers & names)
+            for it in known
+            if it.covers
+        )
         if not repeated:
             return False
         with self._use(write=True) as connection:
-            for table in ("version", "directory"):
-                connection.execute(
-                    f"DELETE FROM {table} WHERE frame = ?"  # noqa: S608
-                    " AND manifest = (SELECT id FROM manifest WHERE name = ?)",
-                    (frame, name),
-                )
             connection.execute(
-                "DELETE FROM directory WHERE manifest IN"
-                " (SELECT id FROM manifest WHERE covers IS NOT NULL)"
+                "DELETE FROM version WHERE frame = ?"
+                " AND manifest = (SELECT id FROM manifest WHERE name = ?)",
+                (frame, name),
             )
             connection.execute(
-                "UPDATE manifest SET read = 1, versions = 0 WHERE covers IS NOT NULL"
+                "DELETE FROM directory WHERE frame = ?1 OR manifest !="
+                " (SELECT id FROM manifest WHERE name = ?2)",
+                (frame, name),
+            )
+            # What else stands in this one is still found there.
+            connection.execute(
+                "UPDATE manifest SET read = 1, versions = 0 WHERE name != ?", (name,)
             )
         return True
 

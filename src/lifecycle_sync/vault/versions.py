@@ -94,12 +94,13 @@ class Versions:
                     yield event
 
     def _manifests(self) -> Iterator[str]:
-        """Those that are asked, in order; after one with damage in it also the checkpoint, which
-        comes later than what it repeats."""
-        done = ""
+        """Those that are asked, in order; after one with damage in it also those that say the
+        same."""
+        done: set[str] = set()
         while True:
-            for name in [it for it in self._index.version_manifests() if it > done]:
-                lost, done = self._lost, name
+            for name in [it for it in self._index.version_manifests() if it not in done]:
+                lost = self._lost
+                done.add(name)
                 yield name
                 if self._lost != lost:
                     self._look_elsewhere()
@@ -175,7 +176,7 @@ class Versions:
                     # `verify` names it; what the others say is still told.
                     self.damaged[name] = error.cause
                     damaged.add(name)
-                    self._index.ask_checkpoints()
+                    self._index.ask_all()
                     if isinstance(error, GoneError):
                         gone.add(name)
             if gone:
