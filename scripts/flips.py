@@ -39,7 +39,7 @@ def _try(kind: str, index: str, flips: list[str]) -> tuple[int, int, list[str]]:
 
 def _all_flips(kind: str, bits: bool) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="lifecycle-flips-") as folder:
-        flips = list(FlippedVault(Path(folder), vault=kind).all())
+        flips = list(FlippedVault(Path(folder), kind=kind).all())
     if not bits:
         return [str(it) for it in flips]
     return [str(it._replace(bit=bit)) for it in flips for bit in range(8)]

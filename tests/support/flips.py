@@ -62,11 +62,11 @@ class MissedError(AssertionError):
 class FlippedVault:
     """Makes the vault (one of `VAULTS`) in an empty folder; `index` is one of `INDEXES`."""
 
-    def __init__(self, folder: Path, index: str = "none", vault: str = "made") -> None:
+    def __init__(self, folder: Path, index: str = "none", kind: str = "made") -> None:
         self.house = VaultHouse(folder)
         self.contents: dict[bytes, bytes] = {}
         self._key: dict[str, object] = {}
-        if vault == "encrypted":
+        if kind == "encrypted":
             self._key = {"identity_path": f"{_GOLDEN}.key"}
             self._copy(asked=index == "asked")
         else:

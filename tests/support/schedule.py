@@ -149,15 +149,19 @@ class Schedule:
             yield actor
 
     def _with_a_sleeper(self) -> Iterator[Actor]:
-        """Before one of its operations one sleeps until all others have ended."""
+        """Before one of its operations one sleeps until all others have ended; then it goes on, or
+        is killed."""
         chosen = self._chosen
         # The first of the actors are those who have most to lose.
         sleeper = self.actors[min(chosen.randrange(8), chosen.randrange(len(self.actors)))]
         moment = chosen.choice(["names", "publish", "publish", "publish", "remove"])
         left = chosen.randrange(1, 5)
+        dies = chosen.random() < 0.5
         while alive := self._alive():
             if left <= 0:
-                alive = [it for it in alive if it is not sleeper] or alive
+                others = [it for it in alive if it is not sleeper]
+                sleeper.killed = dies and not others
+                alive = others or alive
             actor = chosen.choice(alive)
             yield actor
             left -= actor is sleeper and actor.next == moment
