@@ -68,6 +68,7 @@ class Discarding:
             if workers < 2 or not (waits or self._sweep.unlinks_alone):
                 self._sweep.probe(iter(condemned), self._told)
                 return
+            self._workers = workers
             self._pool = ThreadPoolExecutor(workers, "lifecycle-sweep")
         size = max(_PART_MIN, -(-len(condemned) // self._workers))
         for start in range(0, len(condemned), size):

@@ -37,8 +37,9 @@ _VAULT = (b"FORMAT", b"manifests")
 # So many files are unlinked by one thread to see how it goes, and more threads take part where less
 # than this share of its time was work.
 _PROBE = 256
-# So many files go between two looks at what must stay: within a millisecond or so.
-_TOGETHER = 64
+# So many files go between two looks at the holds: within a millisecond or so. Where nobody can set
+# any, so many go at once.
+_TOGETHER, _WITHOUT_HOLDS = 64, 256
 _WAITING_SHARE = 0.5
 
 _log = logging.getLogger("lifecycle_sync.temp")
@@ -287,9 +288,10 @@ class Sweep:
         # those who cannot take them up again for many, for each.
         refresh = getattr(self._held, "refresh", None)
         each = one_by_one or enough is not None or (self._held is not None and refresh is None)
+        together = _WITHOUT_HOLDS if self._held is None else _TOGETHER
         with Descent(self._fs, self._base) as descent:
             while not self.cancel.cancelled and not (enough is not None and enough()):
-                some = list(islice(condemned, 1 if each else _TOGETHER))
+                some = list(islice(condemned, 1 if each else together))
                 if not some:
                     return
                 if refresh is not None:
