@@ -1,7 +1,9 @@
-"""Make the golden vault of a format, which every later version must read: tests/golden/vault-1.
+"""Make the golden vaults, which every later version must read: tests/golden/vault-1, and vault-2,
+which is encrypted, with its key beside it.
 
 Run once when a format is new; a golden vault that exists is never made again. Ids, times and
-contents are fixed, so that the same program makes the same bytes.
+contents are fixed, so that the same program makes the same bytes (but for what is encrypted, which
+is never the same twice).
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 
 from tests.support.golden import CONTENTS, LARGE, events_of  # noqa: E402
-from tests.support.vaults import VaultHouse, key_of  # noqa: E402
+from tests.support.vaults import EncryptedHouse, VaultHouse, key_of  # noqa: E402
 
 
-def make(folder: Path) -> None:
-    """Make the vault at `folder`/vault."""
-    house = VaultHouse(folder)
+def make(house: VaultHouse) -> None:
+    """Make the vault of a house."""
     events = events_of()
     with (
         # Two parts without 64 MiB of them.
@@ -41,9 +42,15 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = HERE / "tests" / "golden" / "vault-1"
-    if target.exists():
-        sys.exit(f"{target} exists, and is to be read as it is")
-    with tempfile.TemporaryDirectory() as made:
-        make(Path(made))
-        shutil.copytree(Path(made) / "vault", target)
+    wanted = {"vault-1": VaultHouse, "vault-2": EncryptedHouse}
+    missing = [name for name in wanted if not (HERE / "tests" / "golden" / name).exists()]
+    if not missing:
+        sys.exit("all of them exist, and are to be read as they are")
+    for name in missing:
+        target = HERE / "tests" / "golden" / name
+        with tempfile.TemporaryDirectory() as made:
+            house = wanted[name](Path(made))
+            make(house)
+            shutil.copytree(house.path, target)
+            if isinstance(house, EncryptedHouse):
+                shutil.copy(house.key_path, target.with_suffix(".key"))

@@ -25,6 +25,8 @@ _PLANNING = f"{_PACKAGE}/decide/planning.py"
 _APPLYING = f"{_PACKAGE}/service/applying.py"
 _TEMP = f"{_PACKAGE}/service/temp"
 _KEEPING = "tests/integration/test_temp_keeping.py"
+_ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
+_ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _POLICIES = "tests/integration/test_policies.py"
 
 
@@ -398,6 +400,55 @@ PROOFS = [
         "            return None\n        return (position,",
         "            pass\n        return (position,",
         "tests/integration/test_large_files.py",
+    ),
+    Proof(
+        "a registry that went back asks for the key",
+        f"{_PACKAGE}/service/vaults.py",
+        "        if forgotten and forgotten not in applied:\n",
+        "        if not forgotten and forgotten in applied:\n",
+        f"{_ENCRYPTION}::test_a_registry_that_went_back_in_time_does_nothing_before_it_was_told",
+    ),
+    Proof(
+        "plain and encrypted are not mixed",
+        f"{_PACKAGE}/vault/opening.py",
+        "        if recipients is not None and write:\n",
+        "        if recipients is not None and not path:\n",
+        f"{_ENCRYPTION}::test_a_plain_vault_is_not_encrypted_by_a_setting_alone",
+    ),
+    Proof(
+        "a damaged FORMAT makes no plain vault",
+        f"{_PACKAGE}/vault/format.py",
+        "    if line.min_reader >= ENCRYPTED_FORMAT and not encryption:\n",
+        "    if line.min_reader < 0:\n",
+        f"{_ENCRYPTED}::test_a_damaged_format_does_not_make_a_plain_vault_of_an_encrypted_one",
+    ),
+    Proof(
+        "who tells something knows it",
+        f"{_PACKAGE}/vault/sealing.py",
+        "            self._keeping.publish(name)\n",
+        "            self._keeping.discard()\n",
+        f"{_ENCRYPTED}::test_without_a_key_the_writer_knows_what_it_has_stored",
+    ),
+    Proof(
+        "no condemnation is missed without a key",
+        f"{_PACKAGE}/vault/sealing.py",
+        "    kept.look()\n",
+        "",
+        f"{_ENCRYPTED}::test_what_another_process_condemns_is_known_without_a_key",
+    ),
+    Proof(
+        "a wrong key is told from damage",
+        f"{_PACKAGE}/vault/sealing.py",
+        "            if hashlib.sha256(sealed).hexdigest() in name:\n",
+        "            if name:\n",
+        f"{_ENCRYPTED}::test_damage_is_told_from_a_wrong_key",
+    ),
+    Proof(
+        "a rebuild asks for the key first",
+        f"{_PACKAGE}/service/learning.py",
+        "                if vault.catalogue.locked:\n",
+        "                if vault.catalogue.damaged:\n",
+        f"{_ENCRYPTION}::test_a_rebuild_asks_for_the_key_before_it_does_anything",
     ),
 ]
 

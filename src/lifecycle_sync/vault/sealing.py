@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, Self
 from lifecycle_sync.errors import StorageError, VaultKeyError
 from lifecycle_sync.storage.protocol import Storage, Upload
 from lifecycle_sync.vault.age import Identities, NoMatchError, Recipients, SealStream
-from lifecycle_sync.vault.format import MANIFESTS
+from lifecycle_sync.vault.format import MANIFESTS, OBJECTS
 from lifecycle_sync.vault.kept import Keeping, KeptManifests
 
 _log = logging.getLogger("lifecycle_sync.vault")
@@ -235,6 +235,9 @@ class _Opened:
             if hashlib.sha256(sealed).hexdigest() in name:
                 raise self._no_match(name) from error
             raise
+        if name.startswith(OBJECTS):
+            # Read from end to end, once.
+            return data
         with self._mutex:
             self._whole[name] = data
             while len(self._whole) > _OPENED_MAX:
