@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
-from lifecycle_sync.model.event import PrunedEvent
+from lifecycle_sync.model.event import PrunedEvent, VersionEvent
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.format import decode_format
-from lifecycle_sync.vault.manifest import ManifestReader
+from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault
 from tests.support.vaults import VaultHouse, key_of, read
@@ -311,6 +312,65 @@ def test_a_writer_that_was_suspended_before_it_published_looks_again(
         told = [it.version_id for it in vault.all_versions(version.repository_id)]
         assert told == ([] if deleted else [version.version_id])
     whole(house, [] if deleted else [data])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("grace", [0, _DAY])
+@pytest.mark.parametrize("step", ["knows", "publishes"])
+def test_a_process_that_sleeps_across_a_prune_promises_nothing_that_is_gone(
+    house, tmp_path, step, grace
+):
+    """Really stopped, by a signal, and woken when all is condemned (and deleted)."""
+    data = noise(1)
+    with house.open() as vault:
+        _, gone = house.store(vault, {b"a": data})
+    version = house.version(b"b", key_of(data))
+    child = os.fork()
+    if child == 0:
+        os._exit(_sleeps(house, tmp_path, step, version))
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    with house.open() as vault:
+        take_back(house, vault, gone)
+        run(house, vault, grace=grace)
+        os.kill(child, signal.SIGCONT)
+        _, status = os.waitpid(child, 0)
+        promised = os.waitstatus_to_exitcode(status)
+        assert promised == (_FAILED if grace == 0 else _PROMISED)
+        house.clock.advance(86_400)
+        run(house, vault, grace=_DAY)
+    whole(house, [data] if promised == _PROMISED else [])
+
+
+_PROMISED, _FAILED, _BROKEN = 0, 7, 8
+
+
+def _sleeps(house: VaultHouse, tmp_path: Path, step: str, version: VersionEvent) -> int:
+    def sleep() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    try:
+        with second(house, tmp_path) as other, other.writer() as writer:
+            assert version.content is not None
+            assert other.contains([version.content])
+            if step == "knows":
+                sleep()
+            else:
+                header = other.next_header
+
+                def late() -> Header:
+                    del other.next_header
+                    made = header()
+                    sleep()
+                    return made
+
+                other.next_header = late  # type: ignore[method-assign]
+            writer.commit([version])
+    except VaultError:
+        return _FAILED
+    except BaseException:
+        return _BROKEN
+    return _PROMISED
 
 
 def test_a_prune_that_sees_a_late_manifest_copies_out_what_it_needs(house, tmp_path):
