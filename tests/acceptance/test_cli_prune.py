@@ -111,3 +111,23 @@ def test_a_vault_that_cannot_be_written_to_is_pruned_by_nobody(tree, vault):
         assert "remedy" in refused.err.lower() or ":" in refused.err
         path.write_bytes(data)
     assert lifecycle("vault", "prune", "--yes").code == 0
+
+
+def test_a_copy_is_pruned_of_what_was_condemned(tree, vault, tmp_path):
+    place = tmp_path / "second"
+    lifecycle("vault", "copy", place)
+    assert lifecycle("vault", "prune", "--copy", place, "--yes", "--json").document["deleted"] == {
+        "files": 0,
+        "bytes": 0,
+    }
+    lifecycle("vault", "prune", "--grace", "0", "--yes")
+    lifecycle("vault", "copy", place)
+    before = stored(place)
+    assert before > stored(vault)
+    lifecycle("vault", "prune", "--copy", place, "--grace", "0", "--yes")
+    assert stored(place) == stored(vault)
+    assert lifecycle("vault", "copy", place, "--json").document["copied"] == 0
+    assert json.loads((place / "FORMAT").read_bytes())["min_writer"] == 2
+    target = tmp_path / "from the copy"
+    lifecycle("restore", tree / "many.bin", "--to", target)
+    assert lifecycle("vault", "prune", "--copy", tmp_path / "nothing", "--yes").code != 0

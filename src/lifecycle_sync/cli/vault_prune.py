@@ -16,6 +16,7 @@ from lifecycle_sync.errors import UsageError
 from lifecycle_sync.service.api import error_fields, path_fields, to_iso, utf8_text
 
 if TYPE_CHECKING:
+    from lifecycle_sync.service.act_orders import How
     from lifecycle_sync.service.pruning import PruneOutcome
 
 _SHOWN = 10
@@ -32,6 +33,7 @@ _SHOWN = 10
         lifecycle vault prune --dry-run
         lifecycle vault prune --yes
         lifecycle vault prune --grace 0 --yes
+        lifecycle vault prune --copy /mnt/second/vault --yes
     """,
 )
 @dry_run_option
@@ -51,6 +53,12 @@ _SHOWN = 10
     help="Copy what is needed out of packs of which less than this is needed.",
 )
 @click.option("--allow-empty", is_flag=True, help="Also the last version, where no rule keeps it.")
+@click.option(
+    "--copy",
+    type=click.Path(),
+    metavar="DIR",
+    help="Not the vault but a copy of it: delete there what was condemned.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(
     session: Session,
@@ -59,20 +67,25 @@ def prune(
     grace: float | None,
     repack_below: int,
     allow_empty: bool,
+    copy: str | None,
     yes: bool,
 ) -> int:
     """Take out of the backup vault what no rule keeps and no version needs."""
-    from lifecycle_sync.service.pruning import Pruning, prune_vault
+    from dataclasses import replace
+
+    from lifecycle_sync.service.pruning import Pruning, prune_copy, prune_vault
 
     pruning = Pruning(grace_days=grace, repack_below=repack_below / 100, allow_empty=allow_empty)
     with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
-        if not dry_run and not yes:
-            from dataclasses import replace
 
-            ahead = prune_vault(engine, pruning, replace(how, dry_run=True))
-            if not _agreed(session, ahead):
-                return 0
-        outcome = prune_vault(engine, pruning, how)
+        def work(how: How) -> PruneOutcome:
+            if copy is not None:
+                return prune_copy(engine, copy, pruning, how)
+            return prune_vault(engine, pruning, how)
+
+        if not dry_run and not yes and not _agreed(session, work(replace(how, dry_run=True))):
+            return 0
+        outcome = work(how)
     if session.as_json:
         write_json(_fields(outcome))
     elif outcome.exit_code or not session.quiet:

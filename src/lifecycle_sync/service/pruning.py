@@ -21,6 +21,7 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.order import pause_words
+from lifecycle_sync.service.vault_copies import checked_place
 from lifecycle_sync.vault.prune import REPACK_BELOW, PruneReport, prune
 from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -86,6 +87,34 @@ def prune_vault(engine: Engine, pruning: Pruning, how: How) -> PruneOutcome:
         outcome.reserve = make_reserve(vault.storage)
         _note(engine, outcome)
     return outcome
+
+
+def prune_copy(engine: Engine, place: str, pruning: Pruning, how: How) -> PruneOutcome:
+    """Take away in a copy of the backup vault what was condemned there a grace ago, and manifests
+    that two others repeat. Raises as `prune_vault` does, and `UsageError` for a place that no copy
+    can have."""
+    path = checked_place(engine, place, VaultKind.BACKUP, "prune copy")
+    _refuse(engine, how)
+    how.progress.begin("prune", os.fsencode(path), None, None)
+    try:
+        with engine.vaults.copy_at(path, VaultKind.BACKUP, read_only=how.dry_run) as vault:
+            report = prune(
+                vault,
+                now_ns=engine.now_ns(),
+                grace_ns=_grace_ns(engine, pruning),
+                dry_run=how.dry_run,
+                copy=True,
+                progress=how.progress.advance,
+                cancel=how.cancel,
+            )
+    finally:
+        how.progress.end()
+    return PruneOutcome(path, dry_run=how.dry_run, vault=report)
+
+
+def _grace_ns(engine: Engine, pruning: Pruning) -> int:
+    days = pruning.grace_days
+    return int((engine.settings.prune_grace_days if days is None else days) * NS_PER_DAY)
 
 
 def _note(engine: Engine, outcome: PruneOutcome) -> None:
@@ -205,25 +234,17 @@ def _add(report: Report, by_id: dict[bytes, list[Beyond]], outcome: PruneOutcome
 def _contents(
     engine: Engine, vault: Vault, pruning: Pruning, how: How, going: list[bytes]
 ) -> PruneReport:
-    settings = engine.settings
-    grace = settings.prune_grace_days if pruning.grace_days is None else pruning.grace_days
-    seen = [0, 0]
-
-    def advance(files: int, size: int) -> None:
-        seen[:] = seen[0] + files, seen[1] + size
-        how.progress.advance(files, size)
-
     how.progress.begin("prune", os.fsencode(vault.path), None, None)
     try:
         return prune(
             vault,
             now_ns=engine.now_ns(),
-            grace_ns=int(grace * NS_PER_DAY),
+            grace_ns=_grace_ns(engine, pruning),
             repack_below=pruning.repack_below,
             going=going,
             dry_run=how.dry_run,
             compacted=lambda name: _known_to_us(engine, vault, name),
-            progress=advance,
+            progress=how.progress.advance,
             cancel=how.cancel,
         )
     finally:

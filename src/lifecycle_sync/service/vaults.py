@@ -126,6 +126,21 @@ class Vaults:
             identity_path=identity_of(self._settings),
         )
 
+    def copy_at(self, path: str, kind: VaultKind, *, read_only: bool) -> Vault:
+        """A copy of a vault in another place; the caller closes it. Raises `VaultError`."""
+        return Vault.open(
+            path,
+            kind,
+            index_path="",
+            fs=self._fs,
+            clock=self._clock,
+            read_only=read_only,
+            store_id=self._registry.store(kind.value),
+            writer=to_text(self._registry.registry_id),
+            recipients=recipients_of(self._settings, kind),
+            identity_path=identity_of(self._settings),
+        )
+
     def _tell_all(self, vault: Vault) -> None:
         """What people have said before there was a vault: policies, choices, holds."""
         statements = self._registry.statements()

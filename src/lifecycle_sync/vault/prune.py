@@ -36,7 +36,7 @@ from lifecycle_sync.vault.compaction import compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
-from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.index import key_blob, key_of_blob
 from lifecycle_sync.vault.index_live import Held, Live, Pack
 from lifecycle_sync.vault.index_pruned import Condemned
 from lifecycle_sync.vault.manifest import GoneError, Line, ManifestReader
@@ -108,6 +108,7 @@ def prune(
     repack_below: float = REPACK_BELOW,
     going: Iterable[bytes] = (),
     dry_run: bool = False,
+    copy: bool = False,
     compacted: Callable[[str], None] = lambda name: None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
@@ -116,8 +117,10 @@ def prune(
 
     `repack_below` is the share of a pack that has to be needed for it to stay as it is. With
     `dry_run` nothing is changed, and the versions `going` count as pruned. `compacted` is told the
-    name of a checkpoint before what it repeats goes. `progress` is told files and bytes so far.
-    Raises `VaultCorruptError` where a manifest is damaged or missing, and `CancelledError`.
+    name of a checkpoint before what it repeats goes. Of a `copy`, which nobody writes to, files and
+    manifests are only taken away: what else is to be said comes from the vault itself. `progress`
+    is told files and bytes, each time how many more. Raises `VaultCorruptError` where a manifest is
+    damaged or missing, and `CancelledError`.
     """
     it = _Pruning(
         vault,
@@ -129,7 +132,7 @@ def prune(
         cancel=cancel,
     )
     try:
-        return it.run(going, compacted)
+        return it.run_copy() if copy else it.run(going, compacted)
     finally:
         it.close()
 
@@ -180,6 +183,18 @@ class _Pruning:
             report.manifests = compact(self._vault, self._now_ns, compacted)
         report.missing = self._live.unplaced()
         return report
+
+    def run_copy(self) -> PruneReport:
+        self._catch_up()
+        if not self._dry_run:
+            opening.refuse_older_writers(self._storage, self._vault.path, self._vault.kind)
+        self._delete(write=False)
+        if not self._dry_run:
+            superseded = self._vault.catalogue.superseded()
+            self._vault.catalogue.remove(superseded)
+            self.report.manifests = len(superseded)
+        self.report.missing = self._live.unplaced()
+        return self.report
 
     # -- what is needed --------------------------------------------------------------------
 
@@ -378,9 +393,9 @@ class _Pruning:
 
     # -- deleting --------------------------------------------------------------------------
 
-    def _delete(self) -> None:
+    def _delete(self, *, write: bool = True) -> None:
         """Delete what is condemned and whose grace has passed, after what is needed of it was
-        copied out."""
+        copied out; without `write` that stays."""
         report = self.report
         report.waiting = report.waiting_bytes = 0
         report.waiting_until_ns = None
@@ -398,7 +413,7 @@ class _Pruning:
             return
         # All of it was condemned before the manifests are listed now: see `writer.py`.
         self._catch_up()
-        kept = self._copy_out_needed()
+        kept = self._copy_out_needed(write=write)
         for name, size, it in due:
             if it.sha256 in kept:
                 if name not in report.unsaved:
@@ -424,15 +439,17 @@ class _Pruning:
                 (due if over else waiting).append((name, size, it))
         return due, waiting
 
-    def _copy_out_needed(self) -> set[bytes]:
+    def _copy_out_needed(self, *, write: bool) -> set[bytes]:
         """Store anew what versions need and lies in nothing but what is condemned; the names of
         what has to stay because something in it cannot be read."""
         kept: set[bytes] = set()
         for blobs in self._live.in_condemned():
             self._cancel.check()
-            with self._vault.writer() as writer:
-                lost = put_again(self._vault, writer, blobs)
-                writer.commit([])
+            lost = [key_of_blob(blob) for blob in blobs]
+            if write:
+                with self._vault.writer() as writer:
+                    lost = put_again(self._vault, writer, blobs)
+                    writer.commit([])
             self.report.saved += len(blobs) - len(lost)
             for key in lost:
                 blob = key_blob(key)
