@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,29 @@ def test_a_copy_that_is_away_is_told_and_is_no_damage(vault, place, monkeypatch)
 )
 def test_a_way_to_verify_that_is_none_is_refused(options):
     assert lifecycle("verify", *options.split()).code == 2
+
+
+def test_to_heal_reads_every_byte_and_a_look_at_the_structure_leaves_the_evidence(vault):
+    def evidence() -> dict[str, Any]:
+        (it,) = [it for it in lifecycle("status", "--json").document["checks"] if it["bytes"]]
+        return {name: it[name] for name in ("what", "at", "bytes", "faults")}
+
+    assert lifecycle("verify", "--all").code == 0
+    whole = evidence()
+    assert (whole["what"], whole["faults"]) == ("verify", 0)
+    assert lifecycle("verify").code == 0
+    assert evidence() == whole
+    # The size is right: only who reads the bytes finds it.
+    spoil(next((vault / "packs").rglob("*.zip")))
+    assert lifecycle("verify").code == 0
+    healed = lifecycle("verify", "--heal")
+    assert (healed.code, "healed" in healed.out) == (0, True)
+    assert lifecycle("verify", "--all").code == 0
+
+
+def test_the_doctor_tells_of_every_examination(tree, vault):
+    for order in (("verify", "--all"), ("drill",), ("vault", "prune", "--yes")):
+        assert lifecycle(*order).code == 0, order
+    told = lifecycle("doctor", "--json").document["findings"]
+    about = {it["check"] for it in told}
+    assert {"evidence.verify", "evidence.drill", "evidence.prune"} <= about

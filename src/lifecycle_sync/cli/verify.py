@@ -56,10 +56,18 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     """,
 )
 @click.option(
-    "--structure", is_flag=True, help="That all is there, and manifests are right (the default)."
+    "--structure",
+    is_flag=True,
+    help="That all is there, and manifests are right (the default without --heal).",
 )
 @click.option("--sample", metavar="SHARE", callback=_share, help="Read a share of it, such as 5%.")
-@click.option("--all", "--all-bytes", "all_bytes", is_flag=True, help="Read and hash every byte.")
+@click.option(
+    "--all",
+    "--all-bytes",
+    "all_bytes",
+    is_flag=True,
+    help="Read and hash every byte (the default with --heal).",
+)
 @click.option(
     "--contents", is_flag=True, help="Unpack every content, too, and compare it with its key."
 )
@@ -90,7 +98,9 @@ def verify(
 
     if structure + (sample is not None) + all_bytes + contents > 1:
         raise click.UsageError("choose one of --structure, --sample, --all and --contents")
-    share = 1.0 if all_bytes or contents else sample or 0.0
+    # What is to be healed has to be found first.
+    whole = all_bytes or contents or (heal and not structure and sample is None)
+    share = 1.0 if whole else sample or 0.0
     manner = Manner(share, contents=contents, heal=heal, rate=rate)
     with session.engine() as engine, carried_out(session) as how:
         outcomes = verify_vaults(engine, manner, progress=how.progress, cancel=how.cancel)

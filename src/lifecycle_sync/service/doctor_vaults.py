@@ -50,6 +50,7 @@ def examine_vaults(
 _EXAMINED = {
     "verify": ("verified", "`lifecycle verify --all --heal`, or let `lifecycle run` go on"),
     "copy": ("brought up to date", "mount its disk; `lifecycle vault copy`"),
+    "prune": ("pruned", "`lifecycle vault prune`, or let `lifecycle run` go on"),
     "drill": ("restored from for a trial", "`lifecycle drill`, or let `lifecycle run` go on"),
 }
 

@@ -172,7 +172,7 @@ def _note(engine: Engine, vault: Vault, outcome: VaultOutcome) -> None:
     assert report is not None, "it was examined"
     now_ns = engine.now_ns()
     left = [it for it in outcome.damage if not it.healed]
-    notes = [
+    own = [
         CheckNote(
             VERIFY,
             os.fsencode(vault.path),
@@ -184,9 +184,11 @@ def _note(engine: Engine, vault: Vault, outcome: VaultOutcome) -> None:
             vault.index.check_totals("").oldest_ns,
         )
     ]
+    # A look at the structure alone says nothing of what was read before.
+    notes = own if report.hashed or left else []
     for copy in outcome.copies:
         check = copy.check
-        if check is None:
+        if check is None or not (check.hashed or check.damaged or check.behind):
             continue
         message = f"{check.behind:,} files are not copied yet" if check.behind else ""
         notes.append(
