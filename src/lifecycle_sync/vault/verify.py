@@ -500,6 +500,7 @@ class _Verification:
                     yield name
 
         whole: list[str] = []
+        read = 0
         try:
             for it in hash_files(self._storage, wanted(), pace=pace, cancel=self._cancel):
                 size = sizes.pop(it.name)
@@ -512,9 +513,9 @@ class _Verification:
                 if len(whole) >= _NOTED:
                     index.note_checked(_HERE, whole, self._vault.now_ns())
                     whole.clear()
+                read += it.size
                 if self._progress is not None:
-                    self._progress(self._report.files, self._report.bytes + it.size)
-                self._report.bytes += it.size
+                    self._progress(self._report.files, self._report.bytes + read)
         finally:
             index.note_checked(_HERE, whole, self._vault.now_ns())
 
