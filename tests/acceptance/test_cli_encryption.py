@@ -275,3 +275,12 @@ def test_damage_is_named_as_it_lies_in_the_folder_and_healed_with_the_key(
     assert lifecycle("restore", tree, "--to", tmp_path / "out", "--identity", key).code == 0
     (film,) = (tmp_path / "out").rglob("large.bin")
     assert tree_of(film.parent) == tree_of(tree)
+
+
+def test_who_only_restores_needs_no_recipients(tree, vault, key, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIFECYCLE_BACKUP_RECIPIENTS", "")
+    refused = lifecycle("backup")
+    assert (refused.code, "RECIPIENTS" in refused.err) == (1, True)
+    done = lifecycle("restore", tree, "--to", tmp_path / "out", "--identity", key)
+    assert done.code == 0, done.err
+    assert lifecycle("verify", "--all-bytes", "-q").code == 0

@@ -87,7 +87,7 @@ class Vaults:
         try:
             try:
                 vault = self._opened(kind, create=create and known is None, store_id=known)
-            except (VaultReadOnlyError, VaultNewerError, StorageFullError):
+            except (VaultReadOnlyError, VaultNewerError, VaultKeyError, StorageFullError):
                 if not to_read:
                     raise
                 vault = self._opened(kind, read_only=True, store_id=known)
