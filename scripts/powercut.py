@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.loop_disk import LoopDisk, reason_against
-from tests.support.outside import DEAF, DEEDS, Outside
+from tests.support.outside import DEAF, DEEDS, Outside, beyond_and_changed
 
 _IN_MEMORY = Path("/dev/shm")
 _SKIPPED = 77
@@ -42,7 +42,7 @@ class PowerCuts:
         self._before = _LIE if lying else ()
         self._disk.mount()
         (folder / "disk/base").mkdir()
-        self._outside.fill()
+        self._outside.fill(beyond_and_changed)
         self._disk.unmount()
         self._disk.save()
 

@@ -19,6 +19,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support import invariants
 from tests.support.estate import ODD, Estate, Look
+from tests.support.workloads import beyond
 
 _HERE = Path(__file__).resolve().parents[2]
 # Controls, which have to lose something: the command with every sync of files taken out, and with
@@ -109,12 +110,29 @@ def _is_copied(estate: Estate) -> None:
         assert {it.version_id for it in copy.all_versions(repository)} == versions
 
 
+def _is_pruned(estate: Estate) -> None:
+    vault = estate.engine.vaults.get(VaultKind.BACKUP, create=False)
+    left = estate.versions() & estate.ledger.beyond
+    assert not left, f"what was said to be pruned is there: {left}"
+    report = vault.verify(contents=True)
+    assert report.ok, report.findings
+
+
+def beyond_and_changed(estate: Estate) -> None:
+    """Something to prune, and after it something to back up."""
+    beyond(estate)
+    estate.change("a.txt", b"alpha, not kept yet")
+    estate.sync()
+
+
 def _kept_and_deleted(estate: Estate) -> None:
     estate.back_up()
     estate.delete(b"d/sparse")
 
 
+# In this order they can be given one after the other, on an estate that is `beyond_and_changed`.
 DEEDS = [
+    Deed("prune", ["vault", "prune", "--grace", "0", "--yes"], _is_pruned, prepare=beyond),
     Deed("backup", ["backup"], _all_is_kept),
     Deed("copy", ["vault", "copy", "outside/copy"], _is_copied, prepare=Estate.back_up),
     Deed("archive", ["archive", "root/a.txt", "root/d/large"], _is_archived),

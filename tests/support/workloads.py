@@ -92,7 +92,7 @@ def _everything(estate: Estate) -> None:
     estate.delete(b"d/sparse", ODD)
 
 
-def _beyond(estate: Estate) -> None:
+def beyond(estate: Estate) -> None:
     """Versions that no rule keeps, in packs and objects with others and alone."""
     _two_versions(estate)
     estate.change("d/large", b"y" * 1_100_000)
@@ -103,7 +103,7 @@ def _beyond(estate: Estate) -> None:
 
 def _pruned_and_beyond(estate: Estate) -> None:
     """Manifests are taken away by the second prune."""
-    _beyond(estate)
+    beyond(estate)
     estate.prune()
     estate.change("d/large", b"z" * 1_100_000)
     estate.change("a.txt", b"alpha, changed once more")
@@ -167,7 +167,7 @@ _ALL = [
         lambda it: it.restore(Conflict.SKIP),
         keys="there",
     ),
-    Workload("prune", _beyond, Estate.prune),
+    Workload("prune", beyond, Estate.prune),
     Workload("prune-again", _pruned_and_beyond, Estate.prune),
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),

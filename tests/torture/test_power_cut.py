@@ -31,7 +31,7 @@ def acknowledged_backup() -> str:
     """The seed of a cut that waits for the first order to end."""
     for seed in range(1_000):
         chosen = random.Random(seed)
-        if chosen.randrange(len(DEEDS)) == 0 and chosen.random() < 0.3:
+        if DEEDS[chosen.randrange(len(DEEDS))].name == "backup" and chosen.random() < 0.3:
             return str(seed)
     raise AssertionError
 
