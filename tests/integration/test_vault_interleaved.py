@@ -34,7 +34,7 @@ def _run(seed: int) -> None:
 
 def test_a_writer_that_does_not_look_again_is_found(monkeypatch):
     monkeypatch.setattr(VaultWriter, "_look_again", lambda *_: None)
-    finds("read from vault", range(120, 174))
+    finds("read from vault", range(120, 180))
 
 
 def test_a_verify_that_takes_a_prune_for_damage_is_found(monkeypatch):

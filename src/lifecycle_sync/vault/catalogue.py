@@ -347,6 +347,18 @@ class Catalogue:
     def write_checkpoint(self, choose: Choose | None = None) -> str:
         """Repeat all that the readable manifests say in one, or of it what is chosen; its name."""
         with self._mutex:
+            for left in reversed(range(_TRIES)):
+                try:
+                    return self._write_checkpoint(choose)
+                except GoneError:
+                    # Somebody compacts as well: what that took away another checkpoint says.
+                    if not left:
+                        raise
+                    self.refresh()
+        raise AssertionError
+
+    def _write_checkpoint(self, choose: Choose | None) -> str:
+        with self._mutex:
             names = sorted(self._known)
             compacted = self._compacted()
             header = Header(
