@@ -519,5 +519,5 @@ def test_pruning_that_is_cut_off_between_any_two_steps_goes_on(house, monkeypatc
     whole(house, contents[:4])
 
 
-def _killed(*_: object) -> None:
+def _killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
