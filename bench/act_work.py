@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.pruning import Pruning, prune_vault
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 Arguments = dict[str, Any]
@@ -133,6 +135,26 @@ def _files(engine: Engine, repository: Repository) -> Iterator[ActFile]:
         yield from page
 
 
+def prune(arguments: Arguments) -> Result:
+    """All versions but the newest of each file, and the room they take; no grace."""
+    with Engine.open(settings_of(arguments)) as engine:
+        for policy in engine.statements.policies():
+            engine.statements.put_policy(replace(policy, max_versions=1))
+        engine.decisions.settle()
+    watch = _Watch()
+    with Engine.open(settings_of(arguments)) as engine:
+        outcome = prune_vault(engine, Pruning(grace_days=0), How())
+    result = watch.stop()
+    if outcome.exit_code:
+        sys.exit(f"not all was pruned: {outcome}")
+    return result | {
+        "versions": outcome.versions,
+        "deleted": outcome.vault.deleted,
+        "freed": outcome.vault.deleted_bytes,
+        "copied": outcome.vault.copied_bytes,
+    }
+
+
 def verify(arguments: Arguments) -> Result:
     """Every byte of the vault."""
     watch = _Watch()
@@ -195,6 +217,7 @@ ACTS: tuple[Callable[[Arguments], Result], ...] = (
     backup,
     restore,
     delete,
+    prune,
     verify,
     inspect,
     give_back,

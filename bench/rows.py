@@ -17,6 +17,7 @@ from bench.act_rows import ACT_BENCHMARKS, ACT_PROFILED
 from bench.lab import WORKERS, Grown, Lab
 from bench.measure import FailedError, Sample, command, in_turns, ours, percentile
 from bench.plan_rows import PLAN_BENCHMARKS
+from bench.prune_rows import PRUNE_BENCHMARKS
 from bench.row import MIB, Row, inverse, missing_tools, ratio_row, speed_row, work
 from bench.temp_rows import TEMP_BENCHMARKS, TEMP_PROFILED
 from bench.watch_rows import WATCH_BENCHMARKS
@@ -265,6 +266,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "pages": pages,
     "start": start,
     **ACT_BENCHMARKS,
+    **PRUNE_BENCHMARKS,
     **TEMP_BENCHMARKS,
     **PLAN_BENCHMARKS,
     **WATCH_BENCHMARKS,
