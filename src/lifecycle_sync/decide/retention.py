@@ -22,6 +22,8 @@ from lifecycle_sync.model.file import FileFlag, Tracking
 from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, VersionMark
 from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
 
+# As a number: this is asked of each file.
+_SUSPECT = FileFlag.SUSPECT.value
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Period = tuple[int, ...]
 
@@ -85,7 +87,7 @@ def of_file(
     pinned = ""
     if file.tracking != Tracking.TRACKED.value:
         pinned = "the file is not followed any more"
-    elif file.flags & FileFlag.SUSPECT:
+    elif file.flags & _SUSPECT:
         pinned = "the file may have rotted"
     return retained(
         [Timed(version.version_id, version.kept_ns) for version in versions],

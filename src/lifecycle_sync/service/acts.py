@@ -30,7 +30,7 @@ _BATCH_FILES = 5_000
 # files, or as many bytes as a batch has, are done in one turn.
 _PART_FILES = 3_000
 _TURN_FILES = 40_000
-_PRUNED_FILES = 5_000
+_PRUNED_FILES = 10_000
 
 
 class Acts(BringingBack):

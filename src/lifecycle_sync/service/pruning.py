@@ -27,6 +27,8 @@ from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 EMPTY = "zero versions"
+# Files that are done in one run in the journal.
+_FILES = 20_000
 ADVICE = "advice"
 
 
@@ -161,18 +163,24 @@ def _versions(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome)
     """Take back the versions that no rule keeps; for a dry run the ids of those."""
     going: list[bytes] = []
     outcome.waits.clear()
+    by_root: dict[bytes, list[list[Beyond]]] = {}
+
+    def flush(files_min: int) -> None:
+        for root_id, files in by_root.items():
+            if len(files) >= files_min:
+                _take_back(engine, root_id, files, how, outcome)
+                files.clear()
+
     for page in engine.decisions.beyond(how.cancel):
-        by_root: dict[bytes, list[list[Beyond]]] = {}
         for found, alone in page:
             may = list(_free(engine, pruning, found, outcome, alone=alone))
-            if may:
+            if may and how.dry_run:
+                going += [it.version_id for it in may]
+                _count(outcome, [may])
+            elif may:
                 by_root.setdefault(may[0].repository_id, []).append(may)
-        for root_id, files in by_root.items():
-            if how.dry_run:
-                going += [it.version_id for versions in files for it in versions]
-                _count(outcome, files)
-            else:
-                _take_back(engine, root_id, files, how, outcome)
+        flush(_FILES)
+    flush(1)
     return going
 
 
