@@ -160,11 +160,16 @@ def verify(arguments: Arguments) -> Result:
     watch = _Watch()
     with Engine.open(settings_of(arguments)) as engine:
         vault = engine.vaults.get(VaultKind.BACKUP, create=False)
-        report = vault.verify(contents=True)
+        contents = bool(arguments.get("contents"))
+        report = vault.verify(contents=contents, share=1.0)
     result = watch.stop()
     if not report.ok:
         sys.exit(f"the vault is damaged: {report.findings[0]}")
-    return result | {"versions": report.versions, "contents": report.contents_read}
+    return result | {
+        "versions": report.versions,
+        "contents": report.contents_read,
+        "hashed_bytes": report.hashed_bytes,
+    }
 
 
 # -- looking at what came of it ------------------------------------------------------------

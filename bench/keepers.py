@@ -155,10 +155,11 @@ class Ours(Keeper):
         self._demand(sample.data["completed"] == self.files, sample.data)
         return sample, target / self.tree.name
 
-    def verify(self) -> Sample:
-        """Every byte of the vault read and compared."""
+    def verify(self, *, contents: bool = False) -> Sample:
+        """Every byte of the vault read and compared; with `contents` unpacked, too."""
         self.ready()
-        sample = ours("verify", profile=self.profile == "verify", **self._arguments)
+        profile = self.profile == "verify"
+        sample = ours("verify", profile=profile, contents=contents, **self._arguments)
         self._demand(sample.data["versions"] == self.files, sample.data)
         return sample
 

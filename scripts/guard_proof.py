@@ -28,6 +28,7 @@ _KEEPING = "tests/integration/test_temp_keeping.py"
 _ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
 _ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _POLICIES = "tests/integration/test_policies.py"
+_PROOF = "tests/integration/test_proof.py"
 
 
 class Proof(NamedTuple):
@@ -55,6 +56,48 @@ PROOFS = [
         "            repository = workshop.check_root(self._repository, act.verb)\n",
         "            repository = self._repository\n",
         "tests/integration/test_guards_at_use.py",
+    ),
+    Proof(
+        "proof, when a plan is made",
+        _PLANNING,
+        "    if verb is Verb.DELETE and file.file_id in situation.unproven:\n",
+        "    if verb is Verb.DELETE and not file.file_id:\n",
+        f"{_PROOF}::test_a_file_goes_only_with_so_many_verified_copies",
+    ),
+    Proof(
+        "proof, at the moment of use",
+        _APPLYING,
+        '    return engine.proof.against(file, task.policy) if verb is Verb.DELETE else ""\n',
+        '    return ""\n',
+        f"{_PROOF}::test_a_place_that_is_away_at_the_moment_of_use_proves_nothing",
+    ),
+    Proof(
+        "proof, before an archived file's last other bytes go",
+        f"{_PACKAGE}/act/purging.py",
+        "            demanded = unproven(entry.file_id, key)\n",
+        '            demanded = ""\n',
+        f"{_PROOF}::test_what_was_archived_is_purged_only_with_proof",
+    ),
+    Proof(
+        "what heals is compared",
+        f"{_PACKAGE}/vault/healing.py",
+        "        if key_of(key.algorithm, start).digest != key.digest:\n            return False\n",
+        "",
+        "tests/integration/test_healing.py",
+    ),
+    Proof(
+        "a copy that is damaged gives nothing",
+        f"{_PACKAGE}/vault/healing.py",
+        "            return digest.digest() == sha256\n",
+        "            return True\n",
+        "tests/integration/test_healing.py",
+    ),
+    Proof(
+        "an empty mount point is no copy",
+        f"{_PACKAGE}/service/vault_copies.py",
+        "        if opening.read_format(below, path, kind, vault.store_id, write=True) is None:\n",
+        "        if not path:\n",
+        "tests/acceptance/test_cli_drill.py",
     ),
     Proof(
         "listing",

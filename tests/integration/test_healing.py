@@ -132,12 +132,18 @@ def test_what_nobody_has_is_named_and_stays_named(house):
         assert vault.verify(contents=True).ok
 
 
-def test_a_source_that_lies_heals_nothing(house):
+class LyingShort:
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        return iter([b"something else"])
+
+
+@pytest.mark.parametrize("liar", [Lying(), LyingShort()])
+def test_a_source_that_lies_heals_nothing(house, liar):
     (part,) = house.files("objects")
     flip(part, 1000)
     with house.open() as vault:
         report = vault.verify(share=1.0)
-        healed = heal(vault, report.findings, sources=[Source("bad", Lying())])
+        healed = heal(vault, report.findings, sources=[Source("bad", liar)])
         assert healed.lost == [key_of(BIG)]
         assert vault.contains([key_of(BIG)]) == set()
 

@@ -19,6 +19,7 @@ from unittest.mock import patch
 from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.act.returning import Back
 from lifecycle_sync.act.trash import Trash
+from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY, Clock
 from lifecycle_sync.errors import VaultMissingError
 from lifecycle_sync.fileops import FileOps
@@ -27,15 +28,20 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import TrashBatch, TrashReason
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
+from lifecycle_sync.service.drill import DrillOutcome, drill
+from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
+from lifecycle_sync.service.vault_copies import copy_vault
+from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vaults
 from lifecycle_sync.vault import age, index_live, objects, reserve
+from lifecycle_sync.vault.copying import CopyReport
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.house import House
 
 OLD_NS = 1_600_000_000_123_456_789
 LARGE = 1_300_000
 PART = 1 << 20
-KEY = "key"
+KEY, COPY = "key", "copy"
 # Its name is no text.
 ODD = b"d/e/emp\xffty"
 # What acts take away: all sorts, in two folders, but not everything.
@@ -49,6 +55,11 @@ def make_key(base: Path, *, there: bool) -> None:
     (base / KEY).write_text(text)
     (base / KEY).chmod(0o600)
     (base / f"{KEY}.public").write_text(f"{public} {'there' if there else 'away'}")
+
+
+def _settings_in(base: Path) -> dict[str, Any]:
+    copies = {"backup_copies": [base / COPY]} if (base / COPY).exists() else {}
+    return _keys_in(base) | copies
 
 
 def _keys_in(base: Path) -> dict[str, Any]:
@@ -139,7 +150,7 @@ class Estate:
         vars(objects)["PART_SIZE_MAX"] = PART
         self.base = base
         self.ledger = ledger or Ledger()
-        self.house = House(base, fs=fs, clock=clock or AheadClock(), **_keys_in(base))
+        self.house = House(base, fs=fs, clock=clock or AheadClock(), **_settings_in(base))
         self.engine = self.house.engine
         self.root = self.house.root
 
@@ -361,6 +372,32 @@ class Estate:
             copy=lambda entry: self.engine.making_room.copy_of(vaults, entry),
             enough=lambda: False,
             reason="its disk is full",
+        )
+
+    def heal(self) -> list[VaultOutcome]:
+        """Every byte of the vaults, and whatever is damaged from wherever it can be had."""
+        manner = Manner(share=1.0, heal=True)
+        return verify_vaults(self.engine, manner, progress=NoProgress(), cancel=CancelToken())
+
+    def copy_vault(self) -> CopyReport:
+        return copy_vault(
+            self.engine,
+            str(self.base / COPY),
+            archive=False,
+            check=True,
+            dry_run=False,
+            progress=NoProgress(),
+            cancel=CancelToken(),
+        )
+
+    def drill(self) -> list[DrillOutcome]:
+        return drill(
+            self.engine,
+            [self.house.repository],
+            sample=9,
+            seed=1,
+            progress=NoProgress(),
+            cancel=CancelToken(),
         )
 
     def recover(self) -> int:

@@ -211,6 +211,8 @@ def after(base: Path, workload: Workload, end: End | None, *, exact: bool = True
         assert _take_up(estate) == 0, "the second recovery found something"
         changed = invariants.differing(first, invariants.snapshot(estate))
         assert not changed, f"the second recovery changed {changed}"
+        if workload.settle is not None:
+            workload.settle(estate)
         invariants.check(estate, adds=workload.adds, exact=exact)
         if workload.converges:
             workload.order(estate)

@@ -28,6 +28,8 @@ class Workload:
     adds: bool = False
     plain: bool = False
     keys: str = ""
+    # What mends a vault that was damaged before the act, which may have been cut off.
+    settle: Order | None = None
     # The one whose killed process this one recovers from, and where it was killed: a point as a
     # part of all points.
     killed: Workload | None = None
@@ -122,6 +124,33 @@ def _purged(estate: Estate) -> object:
     return estate.purge()
 
 
+def _spoil(estate: Estate, *folders: str) -> None:
+    """Flip a bit in each file of these folders of the vault, as a disk does."""
+    for folder in folders:
+        for path in (estate.base / "vault" / folder).rglob("*.z*"):
+            data = bytearray(path.read_bytes())
+            data[len(data) // 3] ^= 1
+            path.write_bytes(bytes(data))
+
+
+def _damaged(estate: Estate) -> None:
+    estate.back_up()
+    _spoil(estate, "packs", "objects")
+
+
+def _damaged_beside_an_archive(estate: Estate) -> None:
+    """What the archive has, no file has any more."""
+    estate.back_up()
+    estate.archive(*GOING)
+    _spoil(estate, "packs", "objects")
+
+
+def _damaged_beside_a_copy(estate: Estate) -> None:
+    estate.back_up()
+    estate.copy_vault()
+    _spoil(estate, "packs", "objects", "manifests")
+
+
 _ALL = [
     Workload("backup-first", lambda it: None, Estate.back_up),
     Workload("backup-parts", lambda it: None, _backed_up_in_parts),
@@ -157,6 +186,11 @@ _ALL = [
         adds=True,
     ),
     Workload("purge", _everything, _purged),
+    Workload("heal", _damaged, Estate.heal, settle=Estate.heal),
+    Workload("heal-archive", _damaged_beside_an_archive, Estate.heal, settle=Estate.heal),
+    Workload("heal-copy", _damaged_beside_a_copy, Estate.heal, settle=Estate.heal),
+    Workload("copy", Estate.back_up, Estate.copy_vault),
+    Workload("drill", Estate.back_up, Estate.drill),
     Workload("purge-early", _everything, Estate.purge_early),
     Workload("backup-encrypted", _kept_and_changed, Estate.back_up, keys="away"),
     Workload("archive-encrypted", lambda it: None, lambda it: it.archive(*GOING), keys="away"),

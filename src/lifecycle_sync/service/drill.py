@@ -133,6 +133,15 @@ def _drill(
             raise storage_error(error, "drill", os.fsdecode(place)) from error
         finally:
             _clear(engine.fs, place)
+            _clear_empty(engine.fs, os.path.dirname(place))
+
+
+def _clear_empty(fs: FileOps, folder: bytes) -> None:
+    try:
+        fs.rmdir(folder)
+    except OSError:
+        # Another root is tried there just now.
+        pass
 
 
 def _draw(

@@ -34,7 +34,7 @@ PACKS, OBJECTS, MANIFESTS, QUARANTINE = "packs", "objects", "manifests", "quaran
 # Only in encrypted vaults.
 WRITERS = "writers"
 # Where uploads begin, and so where litter can lie.
-UPLOAD_FOLDERS = ("", PACKS, OBJECTS, MANIFESTS)
+UPLOAD_FOLDERS = ("", PACKS, OBJECTS, MANIFESTS, QUARANTINE)
 # Content up to this lies in a pack; what is larger is an object of its own.
 SMALL_SIZE_MAX = 1 << 20
 PART_SIZE_MAX = 64 << 20

@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.errors import LifecycleError, StorageError, VaultCorruptError, VaultKeyError
+from lifecycle_sync.errors import (
+    LifecycleError,
+    StorageError,
+    StorageFullError,
+    VaultCorruptError,
+    VaultKeyError,
+)
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage, Upload
 from lifecycle_sync.vault.findings import Finding, Problem
@@ -181,7 +187,7 @@ class _Healing:
             try:
                 if not _fetch(copy, name, sha256, upload):
                     continue
-                self._set_aside(name)
+                self._keep_aside(name)
                 upload.publish(name, sha256)
             finally:
                 upload.discard()
@@ -191,14 +197,37 @@ class _Healing:
 
     def _set_aside(self, name: str) -> None:
         """Into quarantine/, under the first name that is free there."""
-        leaf = name.rpartition("/")[2]
-        for number in range(1, 1000):
-            to = f"{QUARANTINE}/{leaf}" + (f".{number}" if number > 1 else "")
+        for to in _names_aside(name):
             if self._storage.size(name) is None:
                 return
             if self._storage.move(name, to):
                 self._report.quarantined.append(to)
                 return
+
+    def _keep_aside(self, name: str) -> None:
+        """The same for what is about to be replaced: its bytes are copied, so that at no moment
+        nothing has its name. What cannot be read is not kept: the very file comes in its place."""
+        if self._storage.size(name) is None:
+            return
+        upload = self._storage.upload(QUARANTINE)
+        digest = hashlib.sha256()
+        try:
+            try:
+                for piece in self._storage.pieces(name):
+                    digest.update(piece)
+                    upload.write(piece)
+            except StorageFullError:
+                raise
+            except StorageError as error:
+                _log.info("%s cannot be kept in quarantine: %s", name, error)
+                return
+            for to in _names_aside(name):
+                if self._storage.size(to) is None:
+                    upload.publish(to, digest.digest(), replace=False)
+                    self._report.quarantined.append(to)
+                    return
+        finally:
+            upload.discard()
 
     # -- contents --------------------------------------------------------------------------
 
@@ -273,6 +302,13 @@ class _Healing:
         if found:
             self._report.healed.append(Healed(name, "what packs and objects say themselves", found))
         self._vault.refresh()
+
+
+def _names_aside(name: str) -> Iterator[str]:
+    leaf = name.rpartition("/")[2]
+    yield f"{QUARANTINE}/{leaf}"
+    for number in range(2, 1000):
+        yield f"{QUARANTINE}/{leaf}.{number}"
 
 
 def _fetch(copy: Copy, name: str, sha256: bytes, upload: Upload) -> bool:
