@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +15,8 @@ import pytest
 
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.config import Settings
-from lifecycle_sync.errors import GuardError
+from lifecycle_sync.errors import GuardError, StorageFullError
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import PrunedEvent
 from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.service.act_orders import How
@@ -139,6 +144,49 @@ def test_a_checkpoint_of_ones_own_is_not_taken_up(house):
     vault = house.engine.vaults.get(VaultKind.BACKUP)
     applied = house.engine.registry.applied_manifests(vault.store_id)
     assert set(vault.catalogue.known()) <= applied
+
+
+class FullDisk(FileOps):
+    """A disk on which nothing can be written while a file takes its last room."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+
+    def write(self, fd: int, data: bytes | memoryview) -> None:
+        if self.last is not None and os.path.exists(self.last):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(fd, data)
+
+
+def test_on_a_full_disk_the_reserve_is_given_up_and_made_anew(house, monkeypatch):
+    monkeypatch.setattr("lifecycle_sync.vault.reserve.RESERVE_BYTES", 4096)
+    prune(house)
+    fs = FullDisk()
+    house.reopen(fs=fs)
+    rules(house, max_versions=1)
+    reserve = house.base / "vault" / "RESERVE"
+    assert reserve.stat().st_size == 4096
+    fs.last = os.fspath(reserve)
+    house.engine.decisions.settle()
+    with pytest.raises(StorageFullError):
+        house.engine.vaults.backup().checkpoint()
+    # It comes back in the end, where there is room.
+    monkeypatch.setattr(fs, "write", room_after(fs, reserve))
+    assert prune(house).versions == 4
+    assert reserve.exists()
+    monkeypatch.undo()
+    house.reopen()
+    assert numbers(house) == {b"a": [3], b"b": [3]}
+
+
+def room_after(fs: FullDisk, reserve: Path) -> Callable[..., None]:
+    """Full until the reserve has gone, and never again."""
+
+    def write(fd: int, data: bytes | memoryview) -> None:
+        FullDisk.write(fs, fd, data)
+        fs.last = None
+
+    return write
 
 
 def replace_settings(settings: Settings, **fields: Any) -> Settings:

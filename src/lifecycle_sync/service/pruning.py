@@ -22,6 +22,7 @@ from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.vault_copies import checked_place
+from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.prune import REPACK_BELOW, PruneReport, prune
 from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -72,23 +73,30 @@ def prune_vault(engine: Engine, pruning: Pruning, how: How) -> PruneOutcome:
     """Prune the backup vault. Raises `GuardError` while the clock is in doubt or pruning is paused,
     `VaultError` and its kinds, `CancelledError`."""
     _refuse(engine, how)
-    vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
-    outcome = PruneOutcome(vault.path, dry_run=how.dry_run)
-    if not how.dry_run:
-        engine.decisions.settle(how.cancel)
+    path = engine.vaults.path(VaultKind.BACKUP)
+    outcome = PruneOutcome(path, dry_run=how.dry_run)
     try:
-        going = _versions(engine, pruning, how, outcome)
-        outcome.vault = _contents(engine, vault, pruning, how, going)
+        _prune(engine, pruning, how, outcome)
     except StorageFullError:
         # There is something laid by for this.
-        if how.dry_run or not give_up_reserve(vault.storage):
+        if how.dry_run:
             raise
-        going = _versions(engine, pruning, how, outcome)
-        outcome.vault = _contents(engine, vault, pruning, how, going)
+        with opening.open_storage(path, engine.fs, create=False) as storage:
+            if not give_up_reserve(storage):
+                raise
+        _prune(engine, pruning, how, outcome)
     if not how.dry_run:
-        outcome.reserve = make_reserve(vault.storage)
+        outcome.reserve = make_reserve(engine.vaults.backup().storage)
         _note(engine, outcome)
     return outcome
+
+
+def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
+    vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
+    if not how.dry_run:
+        engine.decisions.settle(how.cancel)
+    going = _versions(engine, pruning, how, outcome)
+    outcome.vault = _contents(engine, vault, pruning, how, going)
 
 
 def prune_copy(engine: Engine, place: str, pruning: Pruning, how: How) -> PruneOutcome:
