@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.plan import Action, Verb
 from lifecycle_sync.model.policy import LifecyclePolicy, Match
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.vault_copies import copy_vault
 from lifecycle_sync.service.verifying import Manner, verify_vaults
+from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.integration.test_policies import Estate, backed_up, trusted
 
 _S = LifecycleState
@@ -159,3 +161,31 @@ def test_what_was_archived_is_purged_only_with_proof(estate):
     assert "there are 1" in report.done[0].reason
     verified(estate)
     assert estate.engine.acts.purge(estate.repository).completed == 1
+
+
+def test_asking_for_proof_changes_nothing(estate):
+    old(estate)
+    copied(estate)
+    verified(estate)
+    estate.reopen(backup_copies=estate.engine.settings.backup_copies)
+    registry = estate.engine.registry
+    # A vault that is newer than the registry: somebody else has told it something.
+    with Vault.open(
+        estate.engine.vaults.path(VaultKind.BACKUP),
+        VaultKind.BACKUP,
+        index_path="",
+        fs=FileOps(),
+        clock=estate.clock,
+    ) as vault:
+        vault.checkpoint()
+        with vault.writer() as writer:
+            writer.commit(estate.engine.registry.statements())
+    before = registry.last_seq(), registry.checks()
+    query = "SELECT * FROM manifests_applied"
+    rows = registry.query(query)
+    registry_path = Path(registry.path)
+    stamp = registry_path.read_bytes()
+    assert estate.due() == dict.fromkeys(("small.txt", "large.bin"), Verb.DELETE)
+    assert (registry.last_seq(), registry.checks()) == before
+    assert registry.query(query) == rows
+    assert registry_path.read_bytes() == stamp

@@ -122,7 +122,7 @@ class Proof:
             if not self._vaults.is_there(kind):
                 continue
             try:
-                vault = self._vaults.get(kind, create=False, to_read=True)
+                vault = self._vaults.seen(kind)
                 if vault.contains([key]):
                     found += self._held(vault, key, at_use=at_use)
             except LifecycleError:

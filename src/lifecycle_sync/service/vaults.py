@@ -43,6 +43,7 @@ class Vaults:
         self._clock = clock
         self._open: dict[VaultKind, Vault] = {}
         self._set_aside: list[Vault] = []
+        self._looked_into: dict[VaultKind, Vault] = {}
         self._mutex = threading.RLock()
         # What each vault was last told of a root, so that it is told once.
         self._told: dict[tuple[bytes, bytes], tuple[object, ...]] = {}
@@ -163,6 +164,20 @@ class Vaults:
         closes it. Raises `VaultError`."""
         return self._opened(kind, read_only=True)
 
+    def seen(self, kind: VaultKind) -> Vault:
+        """A vault to be asked, again and again, by who changes nothing: the one that is open, or
+        one that is only read; the registry takes nothing up. Raises `VaultError`."""
+        with self._mutex:
+            vault = self._open.get(kind)
+            if vault is not None:
+                return vault
+            vault = self._looked_into.get(kind)
+            if vault is None:
+                vault = self._looked_into[kind] = self.look_into(kind)
+            else:
+                vault.news()
+            return vault
+
     def check_places(self) -> None:
         """`check_place` of both, before an order: the vault is told of every act."""
         for kind in VaultKind:
@@ -260,8 +275,9 @@ class Vaults:
 
     def close(self) -> None:
         with self._mutex:
-            for vault in (*self._open.values(), *self._set_aside):
+            for vault in (*self._open.values(), *self._set_aside, *self._looked_into.values()):
                 vault.close()
+            self._looked_into.clear()
             self._set_aside.clear()
             self._open.clear()
 
