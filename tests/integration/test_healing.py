@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import CancelledError
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.local import LocalStorage
 from lifecycle_sync.vault.copying import check_copy, copy_files
@@ -210,6 +214,39 @@ def test_what_was_read_wrong_once_is_read_again_before_anything_is_moved(house):
         assert healed.lost == []
         assert quarantined(house) == []
         assert vault.read_small(key_of(SMALL[b"4"])) == SMALL[b"4"]
+
+
+class Unreadable(FileOps):
+    """A disk that gives an error for one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.inode = path.stat().st_ino
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == self.inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().pread(fd, count, offset)
+
+
+@pytest.mark.parametrize("folder", ["packs", "objects"])
+def test_what_cannot_be_read_stays_where_it_is_while_anything_is_only_there(house, folder):
+    (path,) = house.files(folder)
+    contents = [*SMALL.values()] if folder == "packs" else [BIG]
+    house.fs = Unreadable(path)
+    with house.open() as vault:
+        for having, aside in ((Having(*contents[1:]), 0), (Having(*contents), 1)):
+            report = vault.verify(share=1.0)
+            assert Problem.UNREADABLE in {it.problem for it in report.findings}
+            healed = heal(vault, report.findings, sources=[Source("x", having)])
+            # A large content comes back as the very file that it was.
+            moved = aside if folder == "packs" else 0
+            assert len(quarantined(house)) == len(healed.quarantined) == moved
+            assert bool(healed.failed) is not bool(aside)
+    house.fs = FileOps()
+    with house.open() as vault:
+        assert vault.verify(contents=True).ok
+        for data in contents:
+            assert read(vault, key_of(data)) == data
 
 
 # -- resumed, in shares, at a rate -----------------------------------------------------------------

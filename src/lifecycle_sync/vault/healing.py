@@ -25,9 +25,9 @@ from lifecycle_sync.errors import (
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage, Upload
 from lifecycle_sync.vault.findings import Finding, Problem
-from lifecycle_sync.vault.format import MANIFESTS, PACKS, QUARANTINE, SMALL_SIZE_MAX
+from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, QUARANTINE, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
-from lifecycle_sync.vault.hashing import digest_named, hash_file
+from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
 from lifecycle_sync.vault.salvage import salvage_manifest
 from lifecycle_sync.vault.sealing import opened
 
@@ -157,17 +157,36 @@ class _Healing:
         elif name.startswith(MANIFESTS):
             self._heal_manifest(name, missing=now.missing)
         else:
-            try:
-                kept = {} if now.missing else self._whole_members(name)
-            except VaultKeyError as error:
-                # What is whole in it nobody can tell without: it stays where it is.
-                self._report.failed.append((name, error.cause))
-                self._restore_contents(name, lost, {})
-                return
-            self._restore_contents(name, lost, kept)
-            # The very same bytes may stand there again.
-            if hash_file(self._storage, name).fault:
-                self._set_aside(name)
+            self._heal_stored(name, lost, now)
+
+    def _heal_stored(self, name: str, lost: tuple[ContentKey, ...], now: Hashed) -> None:
+        """A pack, or a part of an object, that no copy has."""
+        wanted = self._contents_of(name) if now.error else lost
+        try:
+            kept = {} if now.missing else self._whole_members(name)
+        except VaultKeyError as error:
+            # What is whole in it nobody can tell without: it stays where it is.
+            self._report.failed.append((name, error.cause))
+            self._restore_contents(name, wanted, {})
+            return
+        self._restore_contents(name, wanted, kept)
+        if not hash_file(self._storage, name).fault:
+            # The very same bytes stand there again.
+            return
+        if now.error and self._contents_of(name):
+            # Perhaps it can be read again one day: it stays, while anything is only there.
+            self._report.failed.append((name, now.fault))
+        else:
+            self._set_aside(name)
+
+    def _contents_of(self, name: str) -> list[ContentKey]:
+        """The contents that are looked for in a file."""
+        sha256, index = digest_named(name), self._vault.index
+        assert sha256 is not None, "only such names come here"
+        if not name.startswith(PACKS):
+            return index.keys_of_part(sha256)
+        place = index.pack_number(sha256)
+        return [] if place is None else [member.key for member in index.members(place)]
 
     def _gives(self, key: ContentKey) -> bool:
         """Whether the vault has a content and gives it whole."""
@@ -254,12 +273,13 @@ class _Healing:
         self, name: str, lost: Iterable[ContentKey], kept: dict[ContentKey, bytes]
     ) -> None:
         """Store anew what is kept, and of what is lost all that somebody has."""
+        there = set(self._contents_of(name)) if name.startswith((PACKS, OBJECTS)) else set()
         with self._vault.writer() as writer:
             for key, content in kept.items():
                 writer.add(key, content, again=True)
             counts: dict[str, int] = {}
             for key in lost:
-                if key in kept or self._vault.contains([key]):
+                if key in kept or (key not in there and self._vault.contains([key])):
                     continue
                 source = self._restore(writer, key)
                 if source:
