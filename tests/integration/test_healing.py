@@ -16,6 +16,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.local import LocalStorage
 from lifecycle_sync.vault.copying import check_copy, copy_files
+from lifecycle_sync.vault.frames import whole_frames
 from lifecycle_sync.vault.healing import Copy, Source, heal
 from lifecycle_sync.vault.index import PackPlace
 from lifecycle_sync.vault.vault import Vault
@@ -198,6 +199,28 @@ def test_a_damaged_manifest_is_told_anew_as_far_as_it_can_be_read(house):
         assert quarantined(house) == [first.name]
         # The contents are there in any case; of what was told, nothing is claimed that is not.
         assert vault.contains(contents_of(before)) == set(contents_of(before))
+        assert vault.verify(contents=True).ok
+
+
+def test_of_a_manifest_with_a_damaged_part_the_rest_is_told_anew(house):
+    """What nobody tells any more is counted, and every content is found by what packs say."""
+    paths = {b"folder/%d" % number: b"%d" % number for number in range(4_000)}
+    with house.open() as vault:
+        name, events = house.store(vault, paths)
+    path = house.path / "manifests" / name
+    frames = sum(1 for _ in whole_frames(path.read_bytes(), 64 << 20))
+    assert frames > 1
+    flip(path, path.stat().st_size // 4)
+    house.lose_index()
+    with house.open() as vault:
+        report = vault.verify(share=1.0)
+        healed = heal(vault, report.findings)
+        told = {event.version_id for event in vault.all_versions(REPOSITORY)}
+        missing = [event for event in events if event.version_id not in told]
+        assert 0 < len(missing) < len(events)
+        assert healed.untold[name] >= len(missing)
+        assert vault.contains(contents_of(events)) == set(contents_of(events))
+        assert quarantined(house) == [name]
         assert vault.verify(contents=True).ok
 
 

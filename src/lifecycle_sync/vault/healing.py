@@ -28,7 +28,7 @@ from lifecycle_sync.vault.findings import Finding, Problem
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, QUARANTINE, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
-from lifecycle_sync.vault.salvage import salvage_manifest
+from lifecycle_sync.vault.salvage import find_lost, salvage_manifest
 from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
@@ -308,6 +308,9 @@ class _Healing:
     def _heal_manifest(self, name: str, *, missing: bool) -> None:
         """Tell anew what can be read of it; a checkpoint, or another that repeats it, tells it."""
         leaf = name.rpartition("/")[2]
+        # What it told counts no more, though it was read before.
+        self._vault.index.clear()
+        self._vault.refresh()
         if not missing:
             try:
                 told, untold = salvage_manifest(self._vault, leaf)
@@ -317,10 +320,11 @@ class _Healing:
             self._report.healed.append(Healed(name, "what could be read of it", told))
             if untold:
                 self._report.untold[leaf] = untold
-            self._set_aside(name)
-        found = self._vault.find_lost()
+        found = find_lost(self._vault, partly=True)
         if found:
             self._report.healed.append(Healed(name, "what packs and objects say themselves", found))
+        # All that can be had of it is told by others now.
+        self._set_aside(name)
         self._vault.refresh()
 
 

@@ -53,10 +53,11 @@ _PARTS_MAX = 1 << 20
 _FRAME_SIZE_MAX = 64 << 20
 
 
-def find_lost(vault: Vault) -> int:
+def find_lost(vault: Vault, *, partly: bool = False) -> int:
     """Make what is found known by a manifest of its own; how many contents that were.
 
     Where the vault is only read the index alone knows, which therefore must be a temporary one.
+    With `partly` packs of which some contents are known are read, too: that is all of them.
     """
     if vault.read_only and vault.index.path:
         raise VaultError(
@@ -66,7 +67,7 @@ def find_lost(vault: Vault) -> int:
             remedy="open it with a temporary index, or to be written to",
         )
     vault.refresh()
-    packs = list(_lost_packs(vault))
+    packs = list(_lost_packs(vault, partly))
     objects = list(_lost_objects(vault))
     contents: list[PackLine | ObjectLine] = [line for pack in packs for line in split_pack(pack)]
     contents += objects
@@ -144,10 +145,12 @@ def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | N
             yield f"{folder}/{fan}/{name}", stored_digest(folder, fan, name)
 
 
-def _lost_packs(vault: Vault) -> Iterator[PackContents]:
+def _lost_packs(vault: Vault, partly: bool) -> Iterator[PackContents]:
     known = {sha256 for _, sha256, _ in vault.index.packs()}
     for name, sha256 in stored_files(vault.storage, PACKS):
-        if sha256 is None or sha256 in known or vault.index.are_condemned([sha256]):
+        if sha256 is None or vault.index.are_condemned([sha256]):
+            continue
+        if sha256 in known and not partly:
             continue
         try:
             data = vault.storage.read(name)
@@ -156,6 +159,9 @@ def _lost_packs(vault: Vault) -> Iterator[PackContents]:
             members = list(read_directory(opened(vault.storage).read(name), content_size_of))
         except (StorageError, ValueError):
             # `verify` speaks of it.
+            continue
+        blobs = [key_blob(member.key) for member in members]
+        if sha256 in known and len(vault.index.places(blobs)) == len(set(blobs)):
             continue
         yield PackContents(
             sha256,
