@@ -243,10 +243,12 @@ class Unreadable(FileOps):
     """A disk that gives an error for one file."""
 
     def __init__(self, path: Path) -> None:
-        self.inode = path.stat().st_ino
+        # By both: another file may get its number once it is gone, or come to its place.
+        self.name, self.inode = os.fspath(path), path.stat().st_ino
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
-        if os.fstat(fd).st_ino == self.inode:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        if (name, os.fstat(fd).st_ino) == (self.name, self.inode):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return super().pread(fd, count, offset)
 
