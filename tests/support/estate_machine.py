@@ -17,6 +17,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from unittest.mock import patch
 
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from lifecycle_sync.service import order
 from lifecycle_sync.service.rebuild import rebuild
 from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
+from lifecycle_sync.vault.format import RESERVE_NAME
 from tests.support import invariants
 from tests.support.estate import OLD_NS, AheadClock, Estate, Look, Order
 from tests.support.forks import begin_child, end_child, in_child
@@ -71,6 +73,11 @@ def _replace(estate: Estate) -> None:
         estate.restore(Conflict.REPLACE, 1, b"a.txt", b"new")
 
 
+def _prune(estate: Estate) -> None:
+    if (estate.base / "vault").exists():
+        estate.prune()
+
+
 ORDERS: dict[str, Order] = {
     "backup": Estate.back_up,
     "delete": _delete,
@@ -79,8 +86,20 @@ ORDERS: dict[str, Order] = {
     "recall": Estate.recall,
     "restore": _restore,
     "replace": _replace,
+    "prune": _prune,
 }
 NAMES = st.sampled_from(sorted(ORDERS))
+
+
+def _allow(estate: Estate, *orders: str) -> None:
+    """Where a prune was among the orders, versions that have a newer one may be gone."""
+    ledger = estate.ledger
+    ledger.beyond = set()
+    if "prune" in orders:
+        newest: dict[bytes, int] = {}
+        for file_id, number, _ in estate.versions():
+            newest[file_id] = max(number, newest.get(file_id, 0))
+        ledger.beyond = {it for it in ledger.versions if it[1] < newest.get(it[0], 0)}
 
 
 def _sleep() -> None:
@@ -106,6 +125,9 @@ class EstateMachine(RuleBasedStateMachine):
         self.base = self._folder.__enter__()
         (self.base / "outside").mkdir()
         estate = Estate(self.base)
+        for policy in estate.engine.statements.policies():
+            # So that prunes find something.
+            estate.engine.statements.put_policy(replace(policy, max_versions=1))
         estate.fill()
         estate.arm()
         estate.close()
@@ -151,6 +173,7 @@ class EstateMachine(RuleBasedStateMachine):
         with self._opened(name) as estate:
             with suppress(VaultMissingError):
                 ORDERS[name](estate)
+            _allow(estate, name)
             invariants.check_durable(estate)
 
     @rule(days=st.sampled_from([0, 2, 40]))
@@ -173,7 +196,7 @@ class EstateMachine(RuleBasedStateMachine):
         status = in_child(lambda: self._run(name, Steps(at, kill, after=after)), self.base)
         was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         assert was_killed or status == 0, (self.base / "error").read_text()
-        self._recover("killed" if was_killed else "ended before the kill")
+        self._recover("killed" if was_killed else "ended before the kill", name)
 
     @rule(name=NAMES, at=STEPS)
     def full(self, name: str, at: int) -> None:
@@ -181,7 +204,7 @@ class EstateMachine(RuleBasedStateMachine):
         steps = _From(at, fail(errno.ENOSPC), commits=False)
         status = in_child(lambda: self._run(name, steps), self.base)
         assert status == 0, (self.base / "error").read_text()
-        self._recover("full disk")
+        self._recover("full disk", name)
 
     @rule(name=NAMES, at=STEPS, others=st.lists(NAMES, max_size=2))
     def suspended(self, name: str, at: int, others: list[str]) -> None:
@@ -197,7 +220,7 @@ class EstateMachine(RuleBasedStateMachine):
                 os.kill(child, signal.SIGCONT)
                 status = end_child(child)
         assert status == 0, (self.base / "error").read_text()
-        self._recover("suspended")
+        self._recover("suspended", name, *others)
 
     def _beside(self, name: str) -> None:
         estate = Estate.reopen(self.base)
@@ -221,6 +244,8 @@ class EstateMachine(RuleBasedStateMachine):
             for top in ("vault", "archive")
             for it in (self.base / top).rglob("*")
             if it.is_file() and it.stat().st_size and (self.base / top / "FORMAT").exists()
+            # Of what lies there to make room one byte is as good as another.
+            if it.name != RESERVE_NAME
         )
         if not files:
             return
@@ -280,9 +305,10 @@ class EstateMachine(RuleBasedStateMachine):
         steps.armed = False
         estate.close()
 
-    def _recover(self, what: str) -> None:
+    def _recover(self, what: str, *orders: str) -> None:
         (self.base / "error").unlink(missing_ok=True)
         with self._opened(what) as estate:
+            _allow(estate, *orders)
             estate.recover()
             estate.purge(days=0)
             invariants.check_durable(estate)
