@@ -128,7 +128,7 @@ def test_common_options_stand_before_or_after_the_command(work, tree, where):
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_traceback_for_those_who_ask(work, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("lifecycle_sync.service.api.read_settings", fail)
@@ -142,7 +142,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_for_those_who_ask(work,
 
 
 def test_an_error_of_the_system_names_the_file(work, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/srv/locked")
 
     monkeypatch.setattr("lifecycle_sync.service.api.read_settings", fail)
