@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.lab import Grown, copy_registry
-from bench.measure import FailedError, Sample, ours, program, settle
+from bench.measure import FailedError, Sample, ours, program, settle, warm
 from bench.sameness import PRIVATE, check_copy, names_below, size_of
 from bench.trees import need_room
 from lifecycle_sync.vault.age import generate
@@ -68,6 +68,7 @@ class Keeper(ABC):
 
     def back_up(self) -> Sample:
         """A backup of the whole tree into the fresh place; the same again, and nothing is new."""
+        warm(self.tree)
         sample = self._back_up(first=not self.backups)
         if not self.backups:
             self._check()
