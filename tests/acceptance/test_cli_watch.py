@@ -141,3 +141,56 @@ def test_the_python_of_the_page_on_watching_runs(code, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "new.jpg uploaded\n"
+
+
+# The command, with a process that begins anew whatever it holds.
+_RENEWING = """
+import os, signal, sys
+from lifecycle_sync.cli import main, process
+process.RENEW_BYTES = 0
+execv = os.execv
+def become(*arguments):
+    if {stopped}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    execv(*arguments)
+os.execv = become
+sys.exit(main())
+"""
+
+
+@contextmanager
+def renewing(tree: Path, *, stopped: bool) -> Iterator[subprocess.Popen[str]]:
+    code = _RENEWING.format(stopped=stopped)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(tree)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_the_first_pass_had_in_memory_goes_with_the_process_that_made_it(tree):
+    with renewing(tree, stopped=False) as process:
+        said = wait_for_line(process.stderr, "Following 1 root")
+        # It went on as another image of itself, which did not tell again what was told.
+        assert b"_LIFECYCLE_RENEWED=1" in Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert (said.count("Indexing"), said.count("Following")) == (1, 1)
+        assert wait_for_line(process.stdout, "Largest").count("Largest") == 1
+        (tree / "new.txt").write_text("new")
+        assert "Largest" not in wait_for_line(process.stdout, "1 added").partition("1 added")[2]
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, "Ended by a signal" in err) == (0, True)
+
+
+def test_a_signal_that_comes_while_a_process_becomes_anew_is_heard(tree):
+    with renewing(tree, stopped=True) as process:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert "Following" not in err
+        assert "Ended" in err

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from lifecycle_sync.service.api import CancelToken
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_HEARD = {*_STOPPING, signal.SIGHUP}
+_RENEWED = "_LIFECYCLE_RENEWED"
+# Who holds more at rest had much in its hands, and cannot give all of it back: what it keeps lies
+# scattered among what it had. An idle one that follows a million files takes less than this.
+RENEW_BYTES = 50_000_000
+
+
+class _Ours:
+    """What kind of process this is."""
+
+    # Whether it belongs to the command, and whether it is one that a process became.
+    own = renewed = False
 
 
 def prepare() -> None:
@@ -25,6 +37,7 @@ def prepare() -> None:
     steps, and what is worth a clean end installs `cancelled_by_signals`.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _Ours.own, _Ours.renewed = True, bool(os.environ.pop(_RENEWED, ""))
     # A supervisor may start us without them.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole process
@@ -42,6 +55,43 @@ def spare_collections() -> None:
     and to go through them again and again took a fifth of a backup's time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def was_renewed() -> bool:
+    """Whether this process has begun its work before, as another image of itself."""
+    return _Ours.renewed
+
+
+def is_worth_renewing() -> bool:
+    """Whether this process would come to rest much smaller if it began anew."""
+    if not _Ours.own or _Ours.renewed:
+        return False
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return False
+    return resident > RENEW_BYTES
+
+
+def renew(cancel: CancelToken) -> None:
+    """Become the same command anew, under the same process id. Signals that come meanwhile wait for
+    `hear_signals`. Returns where that cannot be, and where `cancel` is set."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    if not cancel.cancelled:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.environ[_RENEWED] = "1"
+        try:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - itself
+        except OSError:
+            del os.environ[_RENEWED]
+    hear_signals()
+
+
+def hear_signals() -> None:
+    """Take what came since `renew`: for when it has its handlers."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
 
 @contextmanager

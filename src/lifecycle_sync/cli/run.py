@@ -17,7 +17,14 @@ from lifecycle_sync.cli.passes import (
     say_added,
     telling_what_was_done,
 )
-from lifecycle_sync.cli.process import cancelled_by_signals, noted_hangup
+from lifecycle_sync.cli.process import (
+    cancelled_by_signals,
+    hear_signals,
+    is_worth_renewing,
+    noted_hangup,
+    renew,
+    was_renewed,
+)
 from lifecycle_sync.cli.progress import progress_for
 from lifecycle_sync.cli.session import Session
 from lifecycle_sync.cli.words import count_text, duration_text, name_text, time_text
@@ -104,8 +111,9 @@ def run(
         preview_roots(settings, dir)
     else:
         check_configured(settings, "run")
-    cancel, calm = CancelToken(), False
+    cancel, calm = CancelToken(), was_renewed()
     with cancelled_by_signals(cancel), noted_hangup() as hangup:
+        hear_signals()
         while True:
             with session.engine(settings, create=True) as engine:
                 follower = _Follower(
@@ -120,7 +128,12 @@ def run(
                 )
                 watch = not (without["no_watch"] or once)
                 code = follower.run(dir, once=once, enforce=enforce, watch=watch)
-            if code is not None:
+            if code == _RENEW:
+                renew(cancel)
+                if cancel.cancelled:
+                    session.say("Ended by a signal; what was recorded stays")
+                    return 0
+            elif code is not None:
                 return code
             hangup.clear()
             calm = True
@@ -136,6 +149,9 @@ def _read_again(session: Session, before: Settings, interval: int | None) -> Set
         return before
     session.say("Settings read again")
     return settings
+
+
+_RENEW = -1
 
 
 def _import_what_tells() -> None:
@@ -184,7 +200,8 @@ class _Follower:
         self._untold: list[Settled] = []
 
     def run(self, folders: Sequence[str], *, once: bool, enforce: bool, watch: bool) -> int | None:
-        """The exit code, or None when the settings are to be read again."""
+        """The exit code, None when the settings are to be read again, or `_RENEW` when what the
+        first pass had in memory is best given back by beginning anew."""
         from lifecycle_sync.service.daemon import Daemon
         from lifecycle_sync.service.outcome import exit_code_of
 
@@ -213,6 +230,8 @@ class _Follower:
                     raise
                 self._session.say(f"Ended: {error.cause}; {error.remedy}")
                 return 0
+            if self._first and not once and is_worth_renewing():
+                return _RENEW
             if self._policies and self._session.as_json:
                 write_json({"item": "next", **self._next_fields()})
                 flush()
