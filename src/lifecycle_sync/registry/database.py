@@ -144,25 +144,26 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def give_back_bulk(self) -> None:
+        """Drop what the bulk connection keeps in memory: for when it has done what it was to do."""
+        with self._mutex:
+            bulk = self._writers.get(False)
+            if bulk is not None and not self._closed:
+                bulk.execute("PRAGMA shrink_memory")
+                _trim()
+
     def give_back_memory(self) -> None:
-        """Drop what connections keep in memory: for when they have done what they were to do. Those
+        """Drop what all connections keep in memory: for when little is to be done for long. Those
         that read do so where nobody reads through one at this moment."""
         with self._mutex:
-            if self._closed:
-                return
-            bulk = self._writers.get(False)
-            if bulk is not None:
-                bulk.execute("PRAGMA shrink_memory")
+            self.give_back_bulk()
             with self._gate:
-                if not self._reads:
+                if not self._reads and not self._closed:
                     for reader in self._readers:
                         reader.execute("PRAGMA shrink_memory")
             # What refers to itself in a circle would keep its neighbours' memory, too.
             gc.collect()
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:
-                # It is the C library that keeps it now.
-                trim(0)
+            _trim()
 
     def close(self) -> None:
         """Close all connections; the last one checkpoints, so it happens under the lock."""
@@ -418,3 +419,10 @@ def _abandon_all() -> None:
 
 
 os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _trim() -> None:
+    """Let the C library give back what it keeps of what was freed."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -56,7 +56,7 @@ class SqliteActs(SqliteBase):
 
     def begin_act(self, repository_id: bytes, verb: str, now_ns: int) -> ActRun:
         # Acts come after scans, and have a connection of their own.
-        self._db.give_back_memory()
+        self._db.give_back_bulk()
         with self._db.write(durable=True) as connection:
             self._number(connection, repository_id)
             act_id = connection.execute(ACTS["insert_act"], (repository_id, verb, now_ns)).get

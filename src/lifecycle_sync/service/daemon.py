@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import NS_PER_SECOND, seconds_since_boot
+from lifecycle_sync.clock import seconds_since_boot
 from lifecycle_sync.errors import (
     BusyError,
     CancelledError,
@@ -30,7 +30,6 @@ from lifecycle_sync.errors import (
     OfflineError,
     RegistryError,
 )
-from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.plan import Verb
 from lifecycle_sync.model.repository import Repository, RepositoryKind
@@ -39,7 +38,7 @@ from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.enforcing import ALL, BACKUPS, Enforced, enforce
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import NoProgress, Progress
-from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due
+from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due, note_loop
 from lifecycle_sync.service.scrubbing import Scrubber
 from lifecycle_sync.service.temp.keeping import TempKeeping
 from lifecycle_sync.service.tending import COPIES, Tending, update_copies
@@ -197,20 +196,15 @@ class Daemon:
         self, name: str, took: float, until_next: float, error: LifecycleError | None = None
     ) -> None:
         """For `status`: when a loop was done, with what result, and when it is due next."""
-        now_ns = self._engine.now_ns()
-        note = LoopNote(
+        engine, failure = self._engine, "" if error is None else str(error)
+        note_loop(
+            engine.registry,
+            engine.now_ns(),
             name,
-            started_ns=now_ns - int(took * NS_PER_SECOND),
-            ended_ns=now_ns,
-            due_ns=now_ns + int(until_next * NS_PER_SECOND),
-            status="completed" if error is None else "failed",
-            message="" if error is None else str(error),
+            took=took,
+            until_next=until_next,
+            failure=failure,
         )
-        try:
-            self._engine.registry.note_loop(note)
-        except LifecycleError as failure:
-            # A full disk: the loop itself told of it.
-            _log.debug("%s", failure)
 
     def _jobs(self, interval_seconds: float) -> list[Job]:
         settings, now_ns = self._engine.settings, self._engine.now_ns()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import seconds_since_boot
+from lifecycle_sync.clock import NS_PER_SECOND, seconds_since_boot
 from lifecycle_sync.errors import (
     BusyError,
     CancelledError,
@@ -25,6 +25,8 @@ from lifecycle_sync.errors import (
     RegistryError,
     StorageError,
 )
+from lifecycle_sync.model.loop import LoopNote
+from lifecycle_sync.registry.protocol import Registry
 
 _log = logging.getLogger(__name__)
 RETRIES = 3
@@ -52,6 +54,31 @@ def first_due(last_ns: int | None, interval_seconds: float, now_ns: int) -> floa
     if last_ns is None or last_ns > now_ns:
         return 0.0
     return max(0.0, interval_seconds - (now_ns - last_ns) / 1_000_000_000)
+
+
+def note_loop(
+    registry: Registry,
+    now_ns: int,
+    name: str,
+    *,
+    took: float,
+    until_next: float,
+    failure: str = "",
+) -> None:
+    """For `status`: a loop was done by now, after `took` seconds, with what result, and is due
+    again in `until_next` seconds. Where that cannot be written the loop has told of it itself."""
+    note = LoopNote(
+        name,
+        started_ns=now_ns - int(took * NS_PER_SECOND),
+        ended_ns=now_ns,
+        due_ns=now_ns + int(until_next * NS_PER_SECOND),
+        status="failed" if failure else "completed",
+        message=failure,
+    )
+    try:
+        registry.note_loop(note)
+    except LifecycleError as error:
+        _log.debug("%s", error)
 
 
 class Attempt(NamedTuple):

@@ -19,12 +19,12 @@ from dataclasses import replace
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND
 from lifecycle_sync.errors import CancelledError, LifecycleError, NotFoundError
-from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.record import HashCounts, HashTask
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.watch import ScrubNote
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.hash_pass import first_of
+from lifecycle_sync.service.scheduler import note_loop
 
 _log = logging.getLogger(__name__)
 SCRUB = "scrub"
@@ -97,19 +97,15 @@ class Scrubber:
         return min(self._interval_seconds, max(min(due, default=math.inf), 60.0))
 
     def _note(self, took: float, failure: str) -> None:
-        now_ns = self._engine.now_ns()
-        note = LoopNote(
+        engine = self._engine
+        note_loop(
+            engine.registry,
+            engine.now_ns(),
             SCRUB,
-            started_ns=now_ns - int(took * NS_PER_SECOND),
-            ended_ns=now_ns,
-            due_ns=now_ns + int(self._interval_seconds * NS_PER_SECOND),
-            status="failed" if failure else "completed",
-            message=failure,
+            took=took,
+            until_next=self._interval_seconds,
+            failure=failure,
         )
-        try:
-            self._engine.registry.note_loop(note)
-        except LifecycleError as error:
-            _log.debug("%s", error)
 
 
 def scrub_slice(

@@ -20,7 +20,6 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND
 from lifecycle_sync.errors import CancelledError, LifecycleError, StorageError
 from lifecycle_sync.model.check import COPY, DRILL, PRUNE, VERIFY, CheckNote
-from lifecycle_sync.model.loop import LoopNote
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.drill import DrillOutcome, drill
@@ -28,6 +27,7 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
+from lifecycle_sync.service.scheduler import note_loop
 from lifecycle_sync.service.vault_copies import update_copy
 from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vault
 from lifecycle_sync.vault.vault import VaultKind
@@ -99,19 +99,15 @@ class Tending:
         except OSError as error:
             failure = str(error)
             _log.warning("%s: %s", name, error)
-        now_ns, took = self._engine.now_ns(), time.monotonic() - begun
-        note = LoopNote(
+        took, engine = time.monotonic() - begun, self._engine
+        note_loop(
+            engine.registry,
+            engine.now_ns(),
             name,
-            started_ns=now_ns - int(took * NS_PER_SECOND),
-            ended_ns=now_ns,
-            due_ns=now_ns + int(self._interval_seconds * NS_PER_SECOND),
-            status="failed" if failure else "completed",
-            message=failure,
+            took=took,
+            until_next=self._interval_seconds,
+            failure=failure,
         )
-        try:
-            self._engine.registry.note_loop(note)
-        except LifecycleError as error:
-            _log.debug("%s", error)
 
     def _verify(self) -> bool:
         failures = []
