@@ -197,8 +197,13 @@ def test_the_example_test(tmp_path, database, repo_path):
         (repo_path / "user" / "test.txt").write_text("test content")
         until(lambda: sync_manager.get_file_record(repo_id, "test.txt") is not None)
         # What was written after it was seen is another run's.
-        runs = sync_manager.get_sync_operations(repo_id)
-        assert any(run.operation_type == "realtime" and run.files_added == 1 for run in runs)
+        # A run tells what it came to when it ends, a moment after its files can be seen.
+        until(
+            lambda: any(
+                run.operation_type == "realtime" and run.files_added == 1
+                for run in sync_manager.get_sync_operations(repo_id)
+            )
+        )
     finally:
         sync_manager.close()
 
