@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle_sync.vault import verify
+from lifecycle_sync.vault import verify_stored
 from lifecycle_sync.vault.index import Index
 from tests.support.flips import INDEXES, VAULTS, FlippedVault, MissedError
 
@@ -32,7 +32,7 @@ def missed(vault: FlippedVault, folder: str) -> None:
 
 
 def test_a_verify_that_believes_the_lengths_of_packs_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(verify._Verification, "_check_pack", lambda *_: None)
+    monkeypatch.setattr(verify_stored, "check_pack", lambda *_: None)
     missed(FlippedVault(tmp_path), "packs")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lifecycle_sync.vault import verify
 from lifecycle_sync.vault.manifest import ManifestWriter
 from lifecycle_sync.vault.prune import prune, withdraw
-from lifecycle_sync.vault.verify import _Verification
 from lifecycle_sync.vault.writer import VaultWriter
 from tests.support.interleaving import Interleaving
 from tests.support.vaults import REPOSITORY, START_NS, VaultHouse
@@ -38,7 +38,7 @@ def test_a_writer_that_does_not_look_again_is_found(monkeypatch):
 
 
 def test_a_verify_that_takes_a_prune_for_damage_is_found(monkeypatch):
-    monkeypatch.setattr(_Verification, "_look_again", lambda _: None)
+    monkeypatch.setattr(verify, "look_again", lambda _: None)
     finds("verify finds", range(20))
 
 

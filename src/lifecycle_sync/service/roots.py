@@ -22,7 +22,7 @@ from lifecycle_sync.errors import (
     UsageError,
 )
 from lifecycle_sync.fileops import FileOps
-from lifecycle_sync.model.ids import IdSource, from_text, to_text
+from lifecycle_sync.model.ids import IdSource, from_text
 from lifecycle_sync.model.repository import (
     Marker,
     Repository,
@@ -33,6 +33,7 @@ from lifecycle_sync.model.repository import (
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.locks import Locks
 from lifecycle_sync.service.marker import identity_of, read_marker, remove_marker, write_marker
+from lifecycle_sync.service.root_places import check_id, check_place, usable_folder
 
 _PATHS_SECONDS = 1.0
 _LOCK_SECONDS = 10.0
@@ -134,7 +135,7 @@ class Roots:
         directory, inside or around another root, the vault or the archive, or with the marker of
         another registry unless `adopt`.
         """
-        root = self._usable_folder(path)
+        root = usable_folder(self._fs, path)
         if dry_run:
             return self._add(root, adopt, enforce, dry_run, root_id)
         with self.changing(root):
@@ -154,13 +155,13 @@ class Roots:
         self, root: bytes, adopt: bool, enforce: bool, dry_run: bool, wanted_id: bytes | None
     ) -> AddedRoot:
         if wanted_id is not None:
-            self._check_id(root, wanted_id)
+            check_id(root, wanted_id, self.all())
         for known in self.all():
             if known.path == root and known.kind is RepositoryKind.ROOT:
                 if adopt and not dry_run and not self.look(known)[0].passed:
                     self._mark_again(known, adopt=True)
                 return AddedRoot(known, created=False)
-        self._check_place(root)
+        check_place(root, self.all(), self._settings)
         marker = read_marker(self._fs, root)
         identity = identity_of(root)
         registry_id = self._registry.registry_id
@@ -190,81 +191,6 @@ class Roots:
             root_id, marker = wanted_id or self._ids.one(), None
         note = "its marker was known: the root keeps its id" if marker is not None else ""
         return self._register(root, root_id, identity, note, enforce=enforce, dry_run=dry_run)
-
-    def _check_id(self, root: bytes, wanted_id: bytes) -> None:
-        for known in self.all():
-            other = (known.repository_id == wanted_id) != (known.path == root)
-            if other and known.kind is RepositoryKind.ROOT:
-                known_id, path = to_text(known.repository_id), os.fsdecode(known.path)
-                raise UsageError(
-                    f"the repository {known_id} is {path}",
-                    operation="add root",
-                    subject=root,
-                    remedy="use the id and the folder that belong together, or remove that one",
-                )
-
-    def _usable_folder(self, path: str | os.PathLike[str]) -> bytes:
-        text = os.fspath(path)
-        # Resolved once, here: later a symlink in its place is not followed.
-        root = os.path.realpath(os.fsencode(text))
-        try:
-            mode = os.stat(root).st_mode
-            if not stat.S_ISDIR(mode):
-                raise RootError(
-                    "is not a folder", operation="add root", subject=text, remedy="name a folder"
-                )
-            self._fs.close(self._readable(root))
-        except FileNotFoundError as error:
-            raise RootError(
-                "does not exist",
-                operation="add root",
-                subject=text,
-                remedy="check the spelling, or make the folder first",
-            ) from error
-        except OSError as error:
-            raise RootError(
-                f"cannot be read ({error.strerror})",
-                operation="add root",
-                subject=text,
-                remedy="give this user the right to list it",
-            ) from error
-        return root
-
-    def _readable(self, root: bytes) -> int:
-        fd = self._fs.open_directory(root)
-        try:
-            self._fs.listdir(fd)
-        except BaseException:
-            self._fs.close(fd)
-            raise
-        return fd
-
-    def _check_place(self, root: bytes) -> None:
-        if root == b"/":
-            self._refuse(root, "is the whole filesystem", "name a folder below it")
-        if root == os.path.realpath(os.fsencode(os.path.expanduser("~"))):
-            self._refuse(root, "is a home directory itself", "name the folders in it that matter")
-        for known in self.all():
-            if known.kind is RepositoryKind.LOOSE:
-                continue
-            other = os.fsdecode(known.path)
-            if _inside(root, known.path):
-                self._refuse(root, f"lies inside the root {other}", "it is managed already")
-            if _inside(known.path, root):
-                self._refuse(root, f"contains the root {other}", "remove that root first")
-        for name, place in (
-            ("vault", self._settings.backup_path),
-            ("archive", self._settings.archive_path),
-        ):
-            kept = os.path.realpath(os.fsencode(place))
-            if root == kept or _inside(root, kept):
-                self._refuse(root, f"is in the {name}, {place}", "name another folder")
-            if _inside(kept, root):
-                self._refuse(root, f"contains the {name}, {place}", f"put the {name} outside of it")
-
-    @staticmethod
-    def _refuse(root: bytes, cause: str, remedy: str) -> None:
-        raise RootError(cause, operation="add root", subject=root, remedy=remedy)
 
     def _still_there(self, known: Repository) -> bool:
         """Whether a known root is still at its path: then another with its marker is a copy."""
@@ -417,7 +343,7 @@ class Roots:
         verdict, _identity = self.look(repository)
         done = []
         if not verdict.passed:
-            root = self._usable_folder(os.fsdecode(repository.path))
+            root = usable_folder(self._fs, os.fsdecode(repository.path))
             if repository.marker_in_root:
                 self._mark_again(repository)
             done.append(f"the folder as it is now ({verdict.reason})")
@@ -494,10 +420,6 @@ def absolute_path(path: str | os.PathLike[str]) -> bytes:
     if not name:
         raise UsageError("is not a file", operation="find file", subject=raw)
     return os.path.join(os.path.realpath(folder), name)
-
-
-def _inside(path: bytes, folder: bytes) -> bool:
-    return path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def _with_verdict(repository: Repository, verdict: Verdict) -> Repository:

@@ -1,0 +1,199 @@
+"""Packs and objects looked at: whether each is there, and, where it is read, what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from lifecycle_sync.errors import StorageError, StorageMissingError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.examination import BATCH, HERE, Examination
+from lifecycle_sync.vault.findings import Problem
+from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
+from lifecycle_sync.vault.frames import (
+    FrameError,
+    key_of,
+    new_hasher,
+    raw_content,
+    unpack_frame,
+    unpack_stream,
+)
+from lifecycle_sync.vault.hashing import hash_files
+from lifecycle_sync.vault.manifest import ObjectPart
+from lifecycle_sync.vault.pack import Member
+from lifecycle_sync.vault.salvage import stored_files
+from lifecycle_sync.vault.sealing import opened
+
+
+def check_packs(look: Examination) -> None:
+    """Packs by their lengths, or read whole. Raises `CancelledError`."""
+    index = look.vault.index
+    for place, sha256, length in index.packs():
+        name = pack_name(sha256)
+        index.meet(HERE, [(name, length)], look.round_ns)
+        size = look.storage.size(name)
+        if size is None:
+            lost = tuple(member.key for member in index.members(place))
+            if lost or not look.is_quarantined(name):
+                look.found(Problem.MISSING, name, "is missing", lost)
+        elif not look.contents:
+            if size != length:
+                check_pack(look, place, name, sha256)
+        else:
+            check_pack(look, place, name, sha256)
+            look.sound(name, size)
+        look.step(1, size or 0)
+    _check_others(look, PACKS)
+
+
+def _check_others(look: Examination, folder: str) -> None:
+    """What lies in packs/ or objects/ and no manifest tells of."""
+    files = stored_files(look.storage, folder)
+    while page := list(islice(files, BATCH)):
+        names = [name for name, sha256 in page if sha256 is not None]
+        look.report.foreign += [name for name, sha256 in page if sha256 is None]
+        met = look.vault.index.met(HERE, names, look.round_ns)
+        others = [name for name in names if name not in met]
+        look.report.unreferenced += others
+        if look.contents:
+            _check_unreferenced(look, others)
+
+
+def check_pack(look: Examination, place: int, name: str, sha256: bytes) -> None:
+    """Read one pack, and say which contents in it are lost."""
+    try:
+        data = look.storage.read(name)
+    except StorageError as error:
+        look.found(Problem.UNREADABLE, name, error.cause)
+        return
+    members = look.vault.index.members(place)
+    whole = hashlib.sha256(data).digest() == sha256
+    if not look.vault.has_key:
+        # Nobody can tell what is whole in it still.
+        lost = () if whole else tuple(member.key for member in members)
+    else:
+        # Of a pack that is whole the checksums of frames have nothing to add.
+        is_right = _is_kept if whole else _is_right
+        view = memoryview(_plain(look, name, data))
+        lost = tuple(member.key for member in members if not is_right(view, member))
+        look.report.contents_read += len(members)
+    if lost or not whole:
+        detail = f"is damaged: {len(lost)} of {len(members)} contents in it are lost"
+        look.found(Problem.DAMAGED, name, detail, lost)
+
+
+def _plain(look: Examination, name: str, data: bytes) -> bytes:
+    """What lies in a file of which `data` is stored; nothing where that cannot be decrypted."""
+    if opened(look.storage) is look.storage:
+        return data
+    try:
+        return opened(look.storage).read(name)
+    except FrameError:
+        return b""
+
+
+def _check_unreferenced(look: Examination, names: list[str]) -> None:
+    """Not damage to anything that was promised, but whoever looks for lost contents wants to
+    know."""
+    for it in hash_files(look.storage, names, cancel=look.cancel):
+        if it.error:
+            look.found(Problem.UNREADABLE, it.name, it.fault)
+        elif it.fault and not it.missing:
+            look.found(Problem.DAMAGED, it.name, "is damaged (no manifest tells of it)")
+        look.step(1, 0)
+
+
+def check_objects(look: Examination) -> None:
+    """The same of the parts of objects."""
+    index = look.vault.index
+    for place, parts in index.objects():
+        names = [object_name(part.sha256) for part in parts]
+        stored = [part.stored for part in parts]
+        index.meet(HERE, zip(names, stored, strict=True), look.round_ns)
+        found = index.key_at(-place)
+        lost = () if found is None else (found[0],)
+        for name, part in zip(names, parts, strict=True):
+            size = look.storage.size(name)
+            if size is None:
+                if lost or not look.is_quarantined(name):
+                    look.found(Problem.MISSING, name, "is missing", lost)
+            elif size != part.stored:
+                detail = f"has {size} bytes, not {part.stored}"
+                look.found(Problem.DAMAGED, name, detail, lost)
+        if look.contents:
+            _check_object(look, parts, found, lost)
+            if look.bad.isdisjoint(names):
+                for name, size in zip(names, stored, strict=True):
+                    look.sound(name, size)
+        look.step(len(parts), sum(stored))
+    _check_others(look, OBJECTS)
+
+
+def _check_object(
+    look: Examination,
+    parts: tuple[ObjectPart, ...],
+    found: tuple[ContentKey, int] | None,
+    lost: tuple[ContentKey, ...],
+) -> None:
+    """Each part against its name, and all together against the key of the content."""
+    before = len(look.report.findings)
+    missing = False
+    has_key = look.vault.has_key
+    hasher = None if found is None or not has_key else new_hasher(found[0].algorithm)
+    look.report.contents_read += found is not None
+    for part in parts:
+        name = object_name(part.sha256)
+        digest = hashlib.sha256()
+        try:
+            stored = _through(look.storage.pieces(name), digest.update)
+            if not has_key or opened(look.storage) is not look.storage:
+                deque(stored, 0)
+                stored = opened(look.storage).pieces(name) if has_key else iter(())
+            for piece in unpack_stream(stored) if has_key else ():
+                if hasher is not None:
+                    hasher.update(piece)
+        except StorageMissingError:
+            missing = True
+            if name not in look.bad:
+                # It was there when its size was looked at.
+                look.found(Problem.MISSING, name, "is missing", lost)
+            continue
+        except StorageError as error:
+            look.found(Problem.UNREADABLE, name, error.cause)
+            continue
+        except FrameError as error:
+            look.found(Problem.DAMAGED, name, f"is damaged: {error}", lost)
+            continue
+        if digest.digest() != part.sha256:
+            look.found(Problem.DAMAGED, name, "is damaged", lost)
+    whole = not missing and before == len(look.report.findings)
+    if whole and found and hasher and hasher.digest() != found[0].digest:
+        name = object_name(parts[0].sha256)
+        look.found(Problem.CONTRADICTORY, name, "holds another content than was said", lost)
+
+
+def _is_kept(data: memoryview, member: Member) -> bool:
+    """Whether a member has the content that its key names."""
+    key, offset, stored, size = member
+    content = raw_content(data[offset : offset + stored], size)
+    if content is None:
+        return _is_right(data, member)
+    return key_of(key.algorithm, content).digest == key.digest
+
+
+def _is_right(data: memoryview, member: Member) -> bool:
+    """The same, and whether its frame is without a fault."""
+    key, offset, stored, size = member
+    try:
+        content = unpack_frame(bytes(data[offset : offset + stored]), size)
+    except FrameError:
+        return False
+    return key_of(key.algorithm, content).digest == key.digest
+
+
+def _through(pieces: Iterator[bytes], see: Callable[[bytes], object]) -> Iterator[bytes]:
+    for piece in pieces:
+        see(piece)
+        yield piece
