@@ -16,6 +16,7 @@ import pytest
 
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.service import pace
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.watch_health import WatchMode
 from lifecycle_sync.service.watch_keeper import FollowOptions
@@ -309,6 +310,48 @@ def test_a_name_that_goes_before_the_first_look_has_come_to_it_leaves_the_others
         assert report is not None and report.counts.link_folders == {b"a"}
         until(lambda: oracle.records(watched.engine)[b"a/file"].nlink == 1)
         watched.assert_equal()
+
+
+def test_a_name_that_goes_while_a_pass_has_read_another_leaves_it_right(watched):
+    # The one that reads no further than what is asked for.
+    watched.reopen(walker="python")
+    watched.write("a/file", b"one")
+    os.mkdir(watched.path("z"))
+    os.link(watched.path("a/file"), watched.path("z/link"))
+    for number in range(100):
+        watched.write(f"b/{number}/file")
+    watched.sync()
+
+    class Remover(NoProgress):
+        def advance(self, files: int, bytes_: int) -> None:
+            if os.path.exists(watched.path("z/link")):
+                watched.remove("z/link")
+
+    with watched.following():
+        report = watched.follower.look_at_all(progress=Remover())
+        # It had read of `a` by then, and of `z` only after.
+        assert report.removed + report.missing == 1
+        assert report.counts.link_folders == set()
+        until(lambda: oracle.records(watched.engine)[b"a/file"].nlink == 1)
+        watched.assert_equal()
+
+
+def test_what_a_pass_finds_of_links_is_told_to_other_roots(watched, monkeypatch):
+    # What is new and has several names is looked at again in any case.
+    monkeypatch.setattr(pace, "_LINKS_SECONDS", (3_600.0,))
+    watched.write("a/file", b"one")
+    (watched.base / "other").mkdir()
+    os.link(watched.path("a/file"), watched.base / "other/link")
+    first, other = watched.add(), watched.engine.add_root(watched.base / "other").repository
+    watched.debounce_seconds = 60.0
+    with watched.following(first, other) as watching:
+        watched.remove("a/file")
+        # The pass takes what the watcher had to say with it.
+        watched.follower.look_at_all()
+        there = watching.follower(other.repository_id)
+        assert there is not None
+        there.look_soon()
+        until(lambda: oracle.records(watched.engine, other)[b"link"].nlink == 1)
 
 
 def test_a_file_and_a_directory_are_swapped(watched):

@@ -108,6 +108,7 @@ class MissingFile(NamedTuple):
     inode: int
     checksum: bytes | None
     last_seen_ns: int
+    nlink: int
 
 
 class Move(NamedTuple):

@@ -259,6 +259,7 @@ class Cycle:
             assert decided.verdict is not None, "the root is in doubt"
             run = self._end(run, RunStatus.FAILED, counts, error=decided.verdict.reason)
             return dataclasses.replace(decided, run=run, counts=counts)
+        counts.note_linked(decided.lost_links)
         run = self._end(
             run, RunStatus.COMPLETED, counts, removed=decided.removed, moved=decided.moved
         )

@@ -27,6 +27,7 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.look import Settled, hash_again
 from lifecycle_sync.service.pace import NEVER, Pace
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.service.scan import ScanCounts
 from lifecycle_sync.service.settling import Settler
 from lifecycle_sync.service.watch_health import Alarm, RootHealth, WatchMode, health_text
 from lifecycle_sync.service.watch_keeper import FollowOptions, WatchKeeper
@@ -43,7 +44,8 @@ _LATELY_SECONDS = 300.0
 class RootFollower:
     """Follows one root from `start` to `stop`. `on_settled` and `on_report` are called from its
     thread, after looks that recorded something and after whole ones; `on_due` when there may be
-    something to hash."""
+    something to hash; `on_linked` with inodes that may have names in other roots (see
+    `look_at_links`)."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class RootFollower:
         on_settled: Callable[[Settled], None] = lambda _: None,
         on_report: Callable[[SyncReport], None] = lambda _: None,
         on_due: Callable[[bytes], None] = lambda _: None,
+        on_linked: Callable[[Collection[int], bool], None] = lambda _, __: None,
     ) -> None:
         self._engine = engine
         self.repository = repository
@@ -61,6 +64,7 @@ class RootFollower:
         self._on_settled = on_settled
         self._on_report = on_report
         self._on_due = on_due
+        self._on_linked = on_linked
         self._settler = Settler(
             engine.registry,
             engine.roots,
@@ -134,17 +138,22 @@ class RootFollower:
             self._asked = True
             self._changed.notify_all()
 
-    def look_at_links(self, inodes: Collection[int], device: int | None) -> None:
-        """Files of a device have changed under names in another root: look at their names here."""
-        if not inodes or device is None or device != self.device:
-            return
-        folders = self._engine.registry.linked_directories(self.repository.repository_id, inodes)
-        if folders:
+    def look_at_links(self, inodes: Collection[int], beyond: bool) -> None:
+        """Files of this filesystem have changed under some of their names, `beyond` more of them
+        than are given: look at the names that they have here."""
+        if beyond:
+            with self._changed:
+                self._recrawl = self._asked = True
+                self._changed.notify_all()
+        elif inodes:
+            registry, repository_id = self._engine.registry, self.repository.repository_id
+            folders = registry.linked_directories(repository_id, inodes)
             with self._changed:
                 for path in folders:
                     self._elsewhere.folder(path)
-                self._pace.dirty(time.monotonic())
-                self._changed.notify_all()
+                if folders:
+                    self._pace.dirty(time.monotonic())
+                    self._changed.notify_all()
 
     @property
     def device(self) -> int | None:
@@ -214,6 +223,7 @@ class RootFollower:
             if due:
                 self._on_due(repository_id)
             self._keeper.answer(cookies)
+        self._after_links(report.counts)
         # A million files were held in the hand; from here on there are a few at a time.
         registry.give_back_memory()
         self._note_health()
@@ -368,6 +378,12 @@ class RootFollower:
         with self._changed:
             self._pace.links(folders, time.monotonic())
 
+    def _after_links(self, counts: ScanCounts, maybe: Collection[int] = ()) -> None:
+        """Look again at other names of what has several, here and elsewhere: a name that went while
+        others were being read was still counted with them. `maybe` have some elsewhere."""
+        self.look_at_links(counts.linked, counts.linked_beyond)
+        self._on_linked(counts.linked.union(maybe), counts.linked_beyond)
+
     def _settle(self) -> None:
         with self._looking:
             self._take()
@@ -402,6 +418,7 @@ class RootFollower:
             self._keeper.answer(cookies)
         if settled.removed:
             self._losses.append((time.monotonic(), settled.removed))
+        self._after_links(settled.counts, settled.linked)
         if settled.run is not None:
             self._on_settled(settled)
 

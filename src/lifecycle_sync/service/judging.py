@@ -33,6 +33,8 @@ class Judged:
     renamed: Mapping[int, bytes] = field(default_factory=dict)
     # Directories in which something was there after all, and may be gone again.
     present_folders: Set[bytes] = frozenset()
+    # Inodes that lost a name and had others.
+    lost_links: Set[int] = frozenset()
 
 
 def judge(
@@ -73,7 +75,16 @@ def judge(
     if strategy is Strategy.DISK:
         _let_the_disk_count(registry, repository, run.started_ns)
     repository = _remember(registry, repository, verdict, ignore_hash)
-    return Judged(repository, verdict, moved, removed, missing, renamed, presence.present_folders)
+    return Judged(
+        repository,
+        verdict,
+        moved,
+        removed,
+        missing,
+        renamed,
+        presence.present_folders,
+        presence.lost_links,
+    )
 
 
 def _let_the_disk_count(registry: Registry, repository: Repository, now_ns: int) -> None:

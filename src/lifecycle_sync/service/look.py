@@ -57,7 +57,7 @@ class Settled:
     missing: int = 0
     again: set[bytes] = field(default_factory=set)
     due: bool = False
-    # Inodes that may have names elsewhere, which then changed as well.
+    # Inodes that may have names in other roots, which then changed as well.
     linked: set[int] = field(default_factory=set)
     # What is missed may lie where nobody looked.
     elsewhere: bool = False
@@ -116,7 +116,7 @@ class Look:
         self._seen: set[bytes] = set()
         self._gone: set[bytes] = set()
         # Inodes that may have other names.
-        self._linked: set[int] = set()
+        self._linked = self.settled.linked
         self._batch: list[DirectoryChange] = []
         self._batch_files = 0
         # Directories that were come by and are to be listed, where what is below is wanted as well.
@@ -157,7 +157,6 @@ class Look:
         self._retire()
 
     def _look_at_links(self) -> None:
-        self.settled.linked = self._linked
         if self._linked:
             self.listings(
                 self._registry.linked_directories(
@@ -227,16 +226,15 @@ class Look:
                 self._missing_before = missing_ids(self._registry, self.repository.repository_id)
             records = [] if stored is None else self._registry.files_in(stored.directory_id)
             change = compare(
-                self._registry,
                 self.repository,
                 stored,
+                records,
                 listing,
-                records=records,
                 ignored=lambda path: self._rules.ignores(path, False),
                 is_there=partial(is_there, self._fs, self._descent),
                 missing_before=self._missing_before,
             )
-            self._linked |= counts.note(change)
+            self._linked |= counts.note(change, records)
             self._note_lost_names(change, records)
             change.added_ids = self._ids.take(len(change.added))
             for piece in pieces(change, self._files_max):
@@ -251,9 +249,10 @@ class Look:
     def _note_lost_names(self, change: DirectoryChange, records: Sequence[StoredFile]) -> None:
         # A name that went, or is another file's now: how many others its file has nobody knows, and
         # all of them would be behind.
-        lost = set(change.missing)
-        lost.update(row_id for row_id, _, _ in change.modified)
-        self._linked.update(record.inode for record in records if record.row_id in lost)
+        rows = set(change.missing)
+        rows.update(row_id for row_id, _, _ in change.modified)
+        lost = {record.inode for record in records if record.row_id in rows}
+        self._linked |= lost
 
     def _flush(self) -> None:
         if not self._batch:

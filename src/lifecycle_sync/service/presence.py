@@ -29,6 +29,8 @@ class Presence:
         self._fs = fs
         # Where something was that was not found at first: nobody has looked at it there.
         self.present_folders: set[bytes] = set()
+        # The inodes of names that went and were not their only ones.
+        self.lost_links: set[int] = set()
 
     def recognise(self, run: Run, cancel: CancelToken) -> int:
         """Settle those that are there after all (one more lstat says so) and those that moved;
@@ -122,6 +124,8 @@ class Presence:
                         if changed[folder]:
                             continue
                     certain.append(item.row_id)
+                    if item.nlink > 1:
+                        self.lost_links.add(item.inode)
                 if certain:
                     self._store.settle_missing(run, gone=certain)
                     gone += len(certain)

@@ -10,7 +10,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,7 +34,9 @@ BATCH_FILES = 20_000
 _BATCH_DIRECTORIES = 4_000
 _BATCH_SECONDS = 1.0
 _LINK_FOLDERS_MAX = 10_000
+_LINKED_MAX = 100_000
 _Paths = set[bytes]
+_Inodes = set[int]
 
 
 @dataclass(slots=True)
@@ -42,7 +44,10 @@ class ScanCounts:
     """What a scan came by: files as listed, and the records it added, updated, lost sight of.
 
     `link_folders` are directories in which files with several names were added or updated: one of
-    these names may have gone again before anybody saw it. None beyond some thousands."""
+    these names may have gone again before anybody saw it. None beyond some thousands.
+
+    `linked` are inodes with several names of which one came, changed or went: what was read of the
+    others before that is behind. `linked_beyond` says that there are more than are named."""
 
     files: int = 0
     bytes: int = 0
@@ -52,20 +57,38 @@ class ScanCounts:
     added: int = 0
     updated: int = 0
     link_folders: _Paths = field(default_factory=set)
+    linked: _Inodes = field(default_factory=set)
+    linked_beyond: bool = False
 
-    def note(self, change: DirectoryChange) -> set[int]:
-        """Count a change; the inodes with several names in it."""
+    def note(self, change: DirectoryChange, records: Sequence[StoredFile]) -> set[int]:
+        """Count a change to these records; the inodes with several names in it, and those that lost
+        a name to another file."""
         self.added += len(change.added)
         self.updated += len(change.modified)
         self.failed_directories += change.error is not None
         nlinks, inodes = change.columns.nlinks, change.columns.inodes
-        if not nlinks or max(nlinks) < 2:
-            return set()
-        touched = [*change.added, *(position for _, position, _ in change.modified)]
-        linked = {inodes[position] for position in touched if nlinks[position] > 1}
-        if linked and len(self.link_folders) < _LINK_FOLDERS_MAX:
-            self.link_folders.add(change.path)
+        linked = set[int]()
+        if nlinks and max(nlinks) > 1:
+            touched = [*change.added, *(position for _, position, _ in change.modified)]
+            linked = {inodes[position] for position in touched if nlinks[position] > 1}
+            if linked and len(self.link_folders) < _LINK_FOLDERS_MAX:
+                self.link_folders.add(change.path)
+        if change.modified:
+            before = {record.row_id: record.inode for record in records}
+            linked.update(
+                before[row_id]
+                for row_id, position, _ in change.modified
+                if before[row_id] != inodes[position]
+            )
+        self.note_linked(linked)
         return linked
+
+    def note_linked(self, inodes: Collection[int]) -> None:
+        """These may have names elsewhere, which changed as well."""
+        if len(self.linked) + len(inodes) > _LINKED_MAX:
+            self.linked_beyond = True
+        else:
+            self.linked.update(inodes)
 
 
 def scan(
@@ -113,17 +136,18 @@ def scan(
                     counts.unchanged_directories += 1
                     recorder.unchanged(stored)
                     continue
+                records = store.files_in(stored.directory_id) if stored is not None else []
                 change = compare(
-                    store,
                     repository,
                     stored,
+                    records,
                     listing,
                     ignored=ignored,
                     is_there=is_there,
                     missing_before=missing_before,
                 )
                 change.added_ids = ids.take(len(change.added))
-                counts.note(change)
+                counts.note(change, records)
                 recorder.changed(change)
             progress.advance(
                 sum(item.file_count for item in group), sum(item.byte_count for item in group)
@@ -135,21 +159,17 @@ def scan(
 
 
 def compare(
-    store: ScanStore,
     repository: Repository,
     stored: StoredDirectory | None,
+    records: Sequence[StoredFile],
     listing: Listing,
     *,
     ignored: Callable[[bytes], bool],
     is_there: Callable[[bytes, bytes], bool],
     missing_before: frozenset[int],
-    records: Sequence[StoredFile] | None = None,
 ) -> DirectoryChange:
     """The change that brings a directory's records in step with its listing, but for the ids of
-    what is new. `ignored` and `is_there` as `scan` has them, `missing_before` as `differences`;
-    `records` are those of the directory, where they were read already."""
-    if records is None:
-        records = store.files_in(stored.directory_id) if stored is not None else []
+    what is new. `ignored` and `is_there` as `scan` has them, `missing_before` as `differences`."""
     change = _change_of(
         stored,
         records,

@@ -175,6 +175,7 @@ class Settler:
         settled.repository = judged.repository
         settled.moved, settled.removed = judged.moved, judged.removed
         settled.missing = judged.missing
+        settled.counts.note_linked(judged.lost_links)
         settled.verdict = None if judged.verdict.passed else judged.verdict
         # A folder that is polled tells nobody when it goes again.
         settled.again |= judged.present_folders

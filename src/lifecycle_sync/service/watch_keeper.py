@@ -68,7 +68,6 @@ class WatchKeeper:
     def start(self) -> None:
         """Watch, or note why that is not possible."""
         self._place = self._where()
-        self.alarms.pop("no-queue", None)
         repository = self._repository
         if repository.identity.network:
             kind = repository.identity.filesystem_type
@@ -92,6 +91,7 @@ class WatchKeeper:
                 raise
             self.alarms["no-queue"] = f"the kernel gives no queue ({error.strerror})"
             return
+        self.alarms.pop("no-queue", None)
         self.watcher = watcher
 
     def stop(self) -> Dirt:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import CancelledError, LifecycleError
@@ -120,8 +121,9 @@ class Watching:
             self._engine,
             repository,
             self._options,
-            on_settled=self._settled_one,
+            on_settled=self._on_settled,
             on_report=self._on_report,
+            on_linked=partial(self._tell_others, repository.repository_id),
             on_due=hashing.wake if hashing is not None else lambda _: None,
         )
         with self._lock:
@@ -136,17 +138,14 @@ class Watching:
             raise
         return follower
 
-    def _settled_one(self, settled: Settled) -> None:
-        """Files with several names may have some in other roots."""
+    def _tell_others(self, root_id: bytes, inodes: Collection[int], beyond: bool) -> None:
+        """Files with several names may have some in other roots of their filesystem."""
         with self._lock:
-            followers = list(self._followers.values())
-        root_id = settled.repository.repository_id
-        own = (it.device for it in followers if it.repository.repository_id == root_id)
-        device = next(own, None)
-        for follower in followers:
-            if follower.repository.repository_id != root_id:
-                follower.look_at_links(settled.linked, device)
-        self._on_settled(settled)
+            own = self._followers.get(root_id)
+            others = [it for it in self._followers.values() if it is not own]
+        for follower in others:
+            if own is not None and own.device is not None and own.device == follower.device:
+                follower.look_at_links(inodes, beyond)
 
     def unfollow(self, repository_id: bytes) -> None:
         """Stop following a root. Idempotent."""

@@ -128,6 +128,7 @@ class MemoryScans(MemoryBase):
                     inode=file.inode,
                     checksum=None if file.hash_due else file.checksum,
                     last_seen_ns=file.last_seen_ns or 0,
+                    nlink=file.nlink,
                 )
                 for file in _missing(tables, self._files_of(tables, repository_id))
                 if file.row_id > after

@@ -317,6 +317,7 @@ class ScanContract(RegistryContractBase):
             before.inode,
             before.checksum,
             seen_ns,
+            before.nlink,
         )
         after = house.record(b"a/one.txt")
         assert (after.state, after.seq) == (before.state, before.seq)

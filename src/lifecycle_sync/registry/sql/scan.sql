@@ -131,7 +131,7 @@ WHERE f.row_id = ?2 AND f.state <> 6 AND f.flags & 32 = 0;
 -- name: missing
 SELECT m.row_id, d.path, f.name, f.kind, f.size, f.mtime_ns, f.ctime_ns, f.inode,
     -- While it is due, it is another content's.
-    iif(f.hash_due, NULL, f.checksum), m.last_seen_ns
+    iif(f.hash_due, NULL, f.checksum), m.last_seen_ns, f.nlink
 FROM missing m
 CROSS JOIN files f ON f.row_id = m.row_id
 CROSS JOIN directories d ON d.directory_id = f.directory_id
