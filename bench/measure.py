@@ -53,6 +53,14 @@ def command(argv: Sequence[str], *, accept: tuple[int, ...] = (0,)) -> Sample:
     return sample
 
 
+def forget(folder: Path) -> None:
+    """Have the files of a folder come from the disk when they are read next."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def program(
     argv: Sequence[str], *, environment: dict[str, str], directory: Path = PROJECT
 ) -> tuple[Sample, bytes]:

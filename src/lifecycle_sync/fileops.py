@@ -63,6 +63,13 @@ class FileOps:
     close = staticmethod(os.close)
 
     @staticmethod
+    def drop_cache(fd: int) -> None:
+        """Have what is read of a file next come from its disk. Dirty and mapped pages stay, and so
+        does everything where the system has no such call, or does not heed it."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    @staticmethod
     def listdir(fd: int) -> list[str]:
         """The names in an open directory, in no order."""
         return os.listdir(fd)

@@ -247,3 +247,41 @@ def test_the_doctor_tells_of_every_examination(tree, vault):
     told = lifecycle("doctor", "--json").document["findings"]
     about = {it["check"] for it in told}
     assert {"evidence.verify", "evidence.drill", "evidence.prune"} <= about
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("FORMAT", "flip"),
+        ("FORMAT", "unlink"),
+        ("RESTORE.md", "flip"),
+        ("RESTORE.md", "unlink"),
+        # Where it is missing whoever opens the vault writes it.
+        ("SHA256SUMS", "flip"),
+    ],
+)
+def test_the_front_of_a_vault_comes_back(vault, name, how):
+    before = (vault / name).read_bytes()
+    if how == "flip":
+        spoil(vault / name)
+    else:
+        (vault / name).unlink()
+    assert lifecycle("verify").code == 1
+    healed = lifecycle("verify", "--heal", "--json")
+    assert healed.code == 0, healed.out
+    (damage,) = healed.document["vaults"][0]["findings"]
+    assert (damage["subject"], damage["healed"]) == (name, True)
+    assert (vault / name).read_bytes() == before
+    assert lifecycle("verify", "--all").code == 0
+
+
+def test_the_front_of_a_copy_comes_back(vault, place, monkeypatch):
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", str(place))
+    lifecycle("vault", "copy")
+    (place / "FORMAT").write_bytes(b"")
+    (place / "SHA256SUMS").unlink()
+    assert "FORMAT" in lifecycle("verify", "--structure").out
+    (copy,) = lifecycle("verify", "--heal", "--json").document["vaults"][0]["copies"]
+    assert (copy["ok"], copy["mended"]) == (True, 2)
+    for name in ("FORMAT", "SHA256SUMS"):
+        assert (place / name).read_bytes() == (vault / name).read_bytes()

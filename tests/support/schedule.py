@@ -193,6 +193,9 @@ class TurnedStorage:
         # A file that is open may be deleted, and is read on.
         return self._storage.pieces(name, offset, length, piece)
 
+    def drop_cache(self, name: str) -> None:
+        self._storage.drop_cache(name)
+
     def upload(self, folder: str) -> Upload:
         self._wait("upload")
         return TurnedUpload(self._storage.upload(folder), self._wait)

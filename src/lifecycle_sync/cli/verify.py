@@ -194,8 +194,8 @@ def _healing(outcome: VaultOutcome) -> list[Block]:
         return []
     rows: list[list[Text]] = []
     for it in report.healed:
-        what = count_text(it.contents, "content")
-        rows.append(["", f"{it.subject}: {what} from {utf8_text(it.source)}"])
+        what = f"{count_text(it.contents, 'content')} from" if it.contents else "from"
+        rows.append(["", f"{it.subject}: {what} {utf8_text(it.source)}"])
     for name, count in report.untold.items():
         lost = "nobody knows how many lines" if count < 0 else count_text(count, "line")
         rows.append(["", Styled(f"manifests/{name}: {lost} of it are told by nobody", "bad")])

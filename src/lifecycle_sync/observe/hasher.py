@@ -157,7 +157,7 @@ class Hasher:
                 fd, opened = open_read_stat(name, dir_fd)
                 try:
                     if drop_cache:
-                        _drop_cache(fd)
+                        fs.drop_cache(fd)
                     observed = _tuple_of(opened)
                     _, inode, size, mtime_ns, ctime_ns = observed
                     digest = None
@@ -372,12 +372,6 @@ def failure(error: Exception) -> Outcome:
 def unreadable(cause: str) -> Outcome:
     """The outcome of a file that is there and cannot be read, because of `cause`."""
     return ("unreadable", None, 0, 0, 0, 0, False, cause)
-
-
-def _drop_cache(fd: int) -> None:
-    # Dirty and mapped pages stay; a file that was hashed before has long been written back.
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _clamp(time_ns: int) -> int:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.descent import Descent
-from lifecycle_sync.errors import LifecycleError, NotFoundError
+from lifecycle_sync.errors import LifecycleError, NotFoundError, VaultError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.service.engine import Engine
@@ -16,6 +16,7 @@ from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.vault import healing, opening
 from lifecycle_sync.vault.findings import Finding
 from lifecycle_sync.vault.frames import new_hasher
+from lifecycle_sync.vault.front import MendedFront, Witness, mend_front
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 # Files with one content that are tried, one after the other.
@@ -95,6 +96,30 @@ def open_copies(engine: Engine, vault: Vault) -> Iterator[list[healing.Copy]]:
             except LifecycleError:
                 continue
         yield found
+
+
+def heal_front(engine: Engine, kind: VaultKind) -> list[MendedFront]:
+    """Write anew what is damaged of FORMAT and the files beside it, before a vault is opened, which
+    takes them; what was found. Raises `StorageError`."""
+    path = engine.vaults.path(kind)
+    known = engine.registry.store(kind.value)
+    with ExitStack() as held:
+        try:
+            storage = held.enter_context(opening.open_storage(path, engine.fs, create=False))
+        except VaultError:
+            # Whoever opens it says more.
+            return []
+        copies = []
+        for place in copies_of(engine, kind):
+            try:
+                copy = held.enter_context(opening.open_storage(place, engine.fs, create=False))
+                copies.append(Witness(place, copy))
+            except LifecycleError:
+                continue
+        manifests = engine.registry.applied_manifests(known) if known is not None else set()
+        return mend_front(
+            storage, kind, store_id=known, manifests=frozenset(manifests), copies=copies
+        )
 
 
 def heal_vault(

@@ -16,13 +16,15 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.observe.throttle import Throttle
 from lifecycle_sync.report.records import below
 from lifecycle_sync.service.engine import Engine
-from lifecycle_sync.service.healing import copies_of, heal_vault
+from lifecycle_sync.service.healing import copies_of, heal_front, heal_vault
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying import CopyCheck, check_copy
 from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS
-from lifecycle_sync.vault.healing import HealReport
+from lifecycle_sync.vault.front import MendedFront, Witness, mend_front
+from lifecycle_sync.vault.healing import Healed, HealReport
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 _AFFECTED_MAX = 1000
@@ -116,6 +118,8 @@ def verify_vault(
     engine: Engine, kind: VaultKind, manner: Manner, *, progress: Progress, cancel: CancelToken
 ) -> VaultOutcome:
     """Examine one vault that is there, and its copies. Raises `VaultError`, `CancelledError`."""
+    # Without it no vault can be opened.
+    front = heal_front(engine, kind) if manner.heal else []
     vault = engine.vaults.get(kind, create=False, to_read=not manner.heal)
     pace = _paced(manner.rate, cancel)
     seen = [0, 0]
@@ -144,15 +148,22 @@ def verify_vault(
         # What it says is believed of nobody: the structure is looked at once more.
         left = _left(vault, report, healing, cancel)
         lost = set(healing.lost)
+    mended = [it for it in front if it.source]
+    if mended:
+        healing = healing or HealReport()
+        healing.healed[:0] = [Healed(it.name, it.source, 0) for it in mended]
     for names in (report.unreferenced, report.quarantined):
         names[:] = map(vault.file_name, names)
     outcome = VaultOutcome(
         kind.value,
         vault.path,
         report,
-        damage=tuple(
-            _damage(kind, it, vault.file_name(it.subject), healed=it not in left)
-            for it in report.findings
+        damage=(
+            *(Damage(it.problem.value, it.name, it.detail, 0, "healed", True) for it in mended),
+            *(
+                _damage(kind, it, vault.file_name(it.subject), healed=it not in left)
+                for it in report.findings
+            ),
         ),
         affected=tuple(_affected(engine, vault, lost)) if lost else (),
         healing=healing,
@@ -247,6 +258,7 @@ def _copy(
     try:
         with opening.open_storage(path, engine.fs, create=False) as below:
             write = manner.heal
+            front = _mended_front(vault, below) if manner.heal else []
             it = opening.read_format(below, path, vault.kind, vault.store_id, write=write)
             if it is None:
                 return CopyOutcome(path)
@@ -263,6 +275,8 @@ def _copy(
                 progress=progress.advance,
                 cancel=cancel,
             )
+            check.damaged[:0] = [(it.name, it.detail) for it in front if it.source]
+            check.mended += sum(bool(it.source) for it in front)
     except CancelledError:
         raise
     except LifecycleError as error:
@@ -270,6 +284,17 @@ def _copy(
     finally:
         progress.end()
     return CopyOutcome(path, check)
+
+
+def _mended_front(vault: Vault, copy: Storage) -> list[MendedFront]:
+    """FORMAT and the files beside it in a copy, which say the same as in the vault."""
+    return mend_front(
+        copy,
+        vault.kind,
+        store_id=vault.store_id,
+        manifests=frozenset(vault.storage.names(MANIFESTS)),
+        copies=[Witness(vault.path, vault.storage)],
+    )
 
 
 def _damage(kind: VaultKind, it: Finding, name: str, *, healed: bool) -> Damage:
@@ -283,7 +308,7 @@ def _remedy(kind: VaultKind, it: Finding) -> str:
     if it.subject.startswith(MANIFESTS):
         return "`lifecycle verify --heal`, or mend it from a copy: the contents are still there"
     if not it.subject.startswith((PACKS, OBJECTS)):
-        return "copy this file back from another copy of the vault"
+        return "`lifecycle verify --heal` writes it anew"
     if not it.lost:
         return "nothing that is kept is lost; `lifecycle verify --heal` sets it aside"
     if kind is VaultKind.ARCHIVE:

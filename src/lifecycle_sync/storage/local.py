@@ -99,6 +99,18 @@ class LocalStorage:
         finally:
             close_quietly(self._fs, fd)
 
+    def drop_cache(self, name: str) -> None:
+        folder, _, leaf = name.rpartition("/")
+        try:
+            with self._folder(folder, "read") as parent, self._translated("read", name):
+                fd = self._fs.open_read(leaf, parent)
+                try:
+                    self._fs.drop_cache(fd)
+                finally:
+                    close_quietly(self._fs, fd)
+        except StorageError:
+            pass
+
     # -- writing ---------------------------------------------------------------------------
 
     def upload(self, folder: str) -> LocalUpload:

@@ -52,6 +52,10 @@ class Storage(Protocol):
     ) -> Iterator[bytes]:
         """The same in pieces of at most `piece` bytes."""
 
+    def drop_cache(self, name: str) -> None:
+        """Have the next reading of a name come from where its bytes lie, not from a memory on the
+        way, as far as that can be had. Never raises: who reads next is told what is wrong."""
+
     def upload(self, folder: str) -> Upload:
         """Begin to store something whose name will be in that top folder ("" for none)."""
 

@@ -50,6 +50,8 @@ def hash_file(
     """Read one stored file whole. Raises `CancelledError`, and what `pace` raises, which is told
     every piece that was read."""
     digest, size = hashlib.sha256(), 0
+    # What the disk has, not what was written a moment ago.
+    storage.drop_cache(name)
     try:
         for piece in storage.pieces(name, piece=_PIECE):
             digest.update(piece)

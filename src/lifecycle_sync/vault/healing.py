@@ -18,16 +18,16 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import (
     LifecycleError,
     StorageError,
-    StorageFullError,
     VaultCorruptError,
     VaultKeyError,
 )
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage, Upload
 from lifecycle_sync.vault.findings import Finding, Problem
-from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, QUARANTINE, SMALL_SIZE_MAX
+from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
+from lifecycle_sync.vault.quarantine import keep_aside, set_aside
 from lifecycle_sync.vault.salvage import find_lost, salvage_manifest
 from lifecycle_sync.vault.sealing import opened
 
@@ -129,7 +129,7 @@ class _Healing:
             if self._cancel is not None:
                 self._cancel.check()
             if digest_named(name) is not None:
-                # FORMAT and the like say themselves what to do.
+                # FORMAT and the like were written anew before: see `front.py`.
                 self._heal_file(name, by_file[name])
             if self._progress is not None:
                 self._progress(1, 0)
@@ -206,7 +206,9 @@ class _Healing:
             try:
                 if not _fetch(copy, name, sha256, upload):
                     continue
-                self._keep_aside(name)
+                to = keep_aside(self._storage, name)
+                if to:
+                    self._report.quarantined.append(to)
                 upload.publish(name, sha256)
             finally:
                 upload.discard()
@@ -215,38 +217,9 @@ class _Healing:
         return False
 
     def _set_aside(self, name: str) -> None:
-        """Into quarantine/, under the first name that is free there."""
-        for to in _names_aside(name):
-            if self._storage.size(name) is None:
-                return
-            if self._storage.move(name, to):
-                self._report.quarantined.append(to)
-                return
-
-    def _keep_aside(self, name: str) -> None:
-        """The same for what is about to be replaced: its bytes are copied, so that at no moment
-        nothing has its name. What cannot be read is not kept: the very file comes in its place."""
-        if self._storage.size(name) is None:
-            return
-        upload = self._storage.upload(QUARANTINE)
-        digest = hashlib.sha256()
-        try:
-            try:
-                for piece in self._storage.pieces(name):
-                    digest.update(piece)
-                    upload.write(piece)
-            except StorageFullError:
-                raise
-            except StorageError as error:
-                _log.info("%s cannot be kept in quarantine: %s", name, error)
-                return
-            for to in _names_aside(name):
-                if self._storage.size(to) is None:
-                    upload.publish(to, digest.digest(), replace=False)
-                    self._report.quarantined.append(to)
-                    return
-        finally:
-            upload.discard()
+        to = set_aside(self._storage, name)
+        if to:
+            self._report.quarantined.append(to)
 
     # -- contents --------------------------------------------------------------------------
 
@@ -326,13 +299,6 @@ class _Healing:
         # All that can be had of it is told by others now.
         self._set_aside(name)
         self._vault.refresh()
-
-
-def _names_aside(name: str) -> Iterator[str]:
-    leaf = name.rpartition("/")[2]
-    yield f"{QUARANTINE}/{leaf}"
-    for number in range(2, 1000):
-        yield f"{QUARANTINE}/{leaf}.{number}"
 
 
 def _fetch(copy: Copy, name: str, sha256: bytes, upload: Upload) -> bool:

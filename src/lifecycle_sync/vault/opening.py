@@ -158,7 +158,7 @@ def read_format(
             f"its {FORMAT_NAME} file cannot be read ({error})",
             operation=_OPERATION,
             subject=path,
-            remedy=f"restore that file; {SUMS_NAME} has its SHA-256",
+            remedy="`lifecycle verify --heal` writes it anew",
         ) from error
     if write and found.min_writer > FORMAT_NUMBER:
         raise _newer(path, found.min_writer)
@@ -197,7 +197,7 @@ def _refuse_remains(storage: Storage, path: str) -> None:
             f"has no {FORMAT_NAME} file, but contents: it was copied in part, or damaged",
             operation=_OPERATION,
             subject=path,
-            remedy=f"copy it whole, or restore {FORMAT_NAME}",
+            remedy="copy it whole; or `lifecycle verify --heal` writes that file anew",
         )
     foreign = names - _OURS
     if foreign:
@@ -249,7 +249,7 @@ def complete(storage: Storage) -> None:
         before = before_pruning(data[FORMAT_NAME])
         # Only what was cut off between the two: anything else is damage, and stays to be found.
         if before and storage.read(SUMS_NAME) == sums_text(data | {FORMAT_NAME: before}):
-            _put(storage, SUMS_NAME, sums_text(data), replace=True)
+            put_front(storage, SUMS_NAME, sums_text(data))
 
 
 def seal_storage(
@@ -320,7 +320,7 @@ def refuse_older_writers(storage: Storage, path: str, kind: VaultKind) -> None:
     if found.min_writer >= PRUNING_WRITER:
         return
     data = encode_format(replace(found, min_writer=PRUNING_WRITER))
-    _put(storage, FORMAT_NAME, data, replace=True)
+    put_front(storage, FORMAT_NAME, data)
     complete(storage)
 
 
@@ -335,6 +335,11 @@ def before_pruning(data: bytes) -> bytes | None:
     before = encode_format(replace(found, min_writer=found.min_reader))
     # An encrypted vault demands as much from the start.
     return None if before == data else before
+
+
+def put_front(storage: Storage, name: str, data: bytes) -> None:
+    """Write a file of the front, in the place of one that is there. Durable when it returns."""
+    _put(storage, name, data, replace=True)
 
 
 def _put(storage: Storage, name: str, data: bytes, *, replace: bool = False) -> None:

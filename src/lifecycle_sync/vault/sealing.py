@@ -143,6 +143,9 @@ class SealedStorage:
     ) -> Iterator[bytes]:
         return self._below.pieces(stored_name(name), offset, length, piece)
 
+    def drop_cache(self, name: str) -> None:
+        self._below.drop_cache(stored_name(name))
+
     def upload(self, folder: str) -> Upload:
         return _Upload(self._below.upload(folder))
 

@@ -23,6 +23,7 @@ def check_front(look: Examination) -> None:
     look.report.foreign += sorted(set(look.storage.names("")) - known)
     data: dict[str, bytes] = {}
     for name in sorted(ours):
+        look.storage.drop_cache(name)
         try:
             data[name] = look.storage.read(name)
         except StorageMissingError:

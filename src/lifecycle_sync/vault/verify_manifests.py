@@ -28,6 +28,7 @@ def check_manifests(look: Examination) -> None:
         path = f"{MANIFESTS}/{name}"
         size = look.storage.size(path) or 0
         index.meet(HERE, [(path, size)], look.round_ns)
+        look.storage.drop_cache(path)
         try:
             reader = ManifestReader(look.storage, name)
             if reader.header.store_id != look.vault.store_id:

@@ -63,6 +63,7 @@ def _check_others(look: Examination, folder: str) -> None:
 
 def check_pack(look: Examination, place: int, name: str, sha256: bytes) -> None:
     """Read one pack, and say which contents in it are lost."""
+    look.storage.drop_cache(name)
     try:
         data = look.storage.read(name)
     except StorageError as error:
@@ -146,6 +147,7 @@ def _check_object(
     for part in parts:
         name = object_name(part.sha256)
         digest = hashlib.sha256()
+        look.storage.drop_cache(name)
         try:
             stored = _through(look.storage.pieces(name), digest.update)
             if not has_key or opened(look.storage) is not look.storage:
