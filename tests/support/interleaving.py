@@ -171,8 +171,9 @@ class Interleaving:
                         vault.checkpoint()
                     report = prune(vault, now_ns=now_ns, grace_ns=0, repack_below=0.7)
                     self.deleted += report.deleted
-                    # Another prune may take away what this one is about to copy.
-                    assert self._prunes > 1 or not (report.unsaved or report.missing)
+                    # Another prune may take away what this one is about to copy, and has copied it.
+                    assert not report.unsaved, f"unsaved: {report.unsaved}"
+                    assert not report.missing
 
         return work
 

@@ -181,6 +181,7 @@ class _Pruning:
         self._delete()
         if report.deleted and not self._dry_run:
             report.manifests = compact(self._vault, self._now_ns, compacted)
+        report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
         report.missing = self._live.unplaced()
         return report
 
@@ -387,6 +388,7 @@ class _Pruning:
         except StorageFullError:
             raise
         except (StorageError, FrameError):
+            # Or another prune has emptied it, and it has gone: `run` leaves that out.
             self.report.unsaved.append(pack_name(pack.sha256))
             return -1
         return copied
@@ -414,6 +416,11 @@ class _Pruning:
         # All of it was condemned before the manifests are listed now: see `writer.py`.
         self._catch_up()
         kept = self._copy_out_needed(write=write)
+        for _ in range(_TRIES):
+            if not kept or not self._has_news():
+                break
+            # Another prune has copied out what this one could not, and told so before it deleted.
+            kept = self._copy_out_needed(write=write)
         for name, size, it in due:
             if it.sha256 in kept:
                 if name not in report.unsaved:
@@ -424,6 +431,12 @@ class _Pruning:
             report.deleted += 1
             report.deleted_bytes += size
             self._progress(1, size)
+
+    def _has_news(self) -> bool:
+        """Whether there were manifests that had not been read yet."""
+        before = len(self._read)
+        self._catch_up()
+        return len(self._read) > before
 
     def _condemned_there(
         self,
