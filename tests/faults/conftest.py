@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.points import Case, try_points
+from tests.support.points import ERRORS, PARTS, Case, of_part, try_points
 
 # What `make test` takes: points of a workload, workloads of a test.
 _SAMPLE, _WORKLOADS = 2, 4
+_SHORT = frozenset(ERRORS) - {"eio"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,14 +23,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fault", help="only this kind of fault")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        whole = _is_whole(metafunc.config) and metafunc.config.getoption("--point") is None
+        metafunc.parametrize("part", range(PARTS) if whole else [None])
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    return "faults" in (config.getoption("markexpr") or "")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = {name: config.getoption(f"--{name}", default=None) for name in ("workload", "fault")}
     chosen = []
     for item in items:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        if all(it is None or params.get(name) == it for name, it in wanted.items()):
+        missing = params.get("part") and params.get("fault") in _SHORT
+        if not missing and all(it in (None, params.get(name)) for name, it in wanted.items()):
             chosen.append(item)
-    if not any(wanted.values()) and "faults" not in (config.getoption("markexpr") or ""):
+    if not any(wanted.values()) and not _is_whole(config):
         chosen = _sample(chosen)
     items[:] = chosen
 
@@ -48,34 +61,44 @@ def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    points = failures = 0
+    counts: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            for name, count in getattr(report, "user_properties", ()):
-                points += count if name == "points" else 0
-                failures += count if name == "failures" else 0
-    if points:
-        terminalreporter.write_line(f"{points:,} points, {failures} failures")
+            # What was recorded is with the report of the set-up and of the end, too.
+            if getattr(report, "when", None) == "call":
+                counts.update(dict(report.user_properties))
+    failures = counts.pop("failures", 0)
+    if not counts:
+        return
+    states = counts.get("power cut", 0)
+    lines = [f"{kind:12} {count:7,}" for kind, count in sorted(counts.items())]
+    terminalreporter.write_line("\n".join(["", "points by what happens there:", *lines]))
+    terminalreporter.write_line(
+        f"{counts.total():,} points, {len(counts)} faults, {states:,} states of a disk that lost"
+        f" its power, {failures} failures"
+    )
 
 
 @pytest.fixture
 def all_points(request) -> bool:
     """Whether all are tried (`-m faults`), or a few that are the same in every run."""
-    return "faults" in (request.config.getoption("markexpr") or "")
+    return _is_whole(request.config)
 
 
 @pytest.fixture
-def try_case(request, all_points, record_property) -> Callable[[Case], None]:
+def try_case(request, all_points, record_property) -> Callable[..., None]:
     """Try the points of a case, and fail with how to try again what failed."""
 
-    def run(case: Case, sample: int = _SAMPLE) -> None:
+    def run(case: Case, sample: int = _SAMPLE, part: int | None = None) -> None:
         one = request.config.getoption("--point", default=None)
         points = case.points() if one is None else [one]
         if one is None and not all_points:
             chosen = random.Random(f"{case.workload.name} {case.fault}")
             points = sorted(chosen.sample(points, min(sample, len(points))))
+        elif case.fault not in _SHORT:
+            points = of_part(points, part)
         count, failures = try_points(case, points)
-        record_property("points", count)
+        record_property(case.fault, count)
         record_property("failures", len(failures))
         assert not failures, f"{len(failures)} of {count} points:\n" + "\n".join(failures[:20])
 

@@ -11,5 +11,5 @@ from tests.support.workloads import WORKLOADS
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", ERRORS)
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_an_error_in_an_act_loses_nothing(workload, fault, try_case):
-    try_case(Case(WORKLOADS[workload], fault), sample=1)
+def test_an_error_in_an_act_loses_nothing(workload, fault, part, try_case):
+    try_case(Case(WORKLOADS[workload], fault), sample=1, part=part)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.support.points import PointError
+from tests.support.points import PointError, of_part
 from tests.support.power_cuts import Moment, PowerCut, try_moments
 from tests.support.workloads import WORKLOADS
 
@@ -28,7 +28,7 @@ _ACTS = [
 @pytest.mark.faults
 @pytest.mark.parametrize("workload", _ACTS)
 def test_a_power_cut_loses_nothing_that_was_promised(
-    request, workload, all_points, record_property
+    request, workload, part, all_points, record_property
 ):
     case = PowerCut(WORKLOADS[workload])
     one = request.config.getoption("--moment", default=None)
@@ -39,8 +39,9 @@ def test_a_power_cut_loses_nothing_that_was_promised(
         moments = case.moments()
         if not all_points:
             moments = sorted(random.Random(workload).sample(moments, 2))
+        moments = of_part(moments, part)
     count, failures = try_moments(case, moments)
-    record_property("points", count)
+    record_property("power cut", count)
     record_property("failures", len(failures))
     assert not failures, f"{len(failures)} of {count} moments:\n" + "\n".join(failures[:20])
 

@@ -36,8 +36,8 @@ from lifecycle_sync.vault.format import RESERVE_NAME
 from tests.support import invariants
 from tests.support.estate import OLD_NS, AheadClock, Estate, Look, Order
 from tests.support.forks import begin_child, end_child, in_child
+from tests.support.ground import folder as empty_folder
 from tests.support.house import settings_in
-from tests.support.points import folder as empty_folder
 from tests.support.vaults import flip
 
 _DATABASE = ("registry.db", "registry.db-wal", "registry.db-shm")

@@ -2,7 +2,7 @@
 it is looked at by another one.
 
 A point is twice the number of a step, and one more for the moment after it. Every point begins
-with an empty folder: an estate costs some milliseconds on a filesystem in memory.
+at the same estate, to the inode (see `ground`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import errno
 import json
 import os
 import signal
-import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.model.file import LifecycleState
@@ -25,34 +25,20 @@ from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import CHANGES, READS, SteppedFileOps, Steps, step_commits
 from tests.support import invariants
 from tests.support.estate import Estate, Look, make_key
-from tests.support.forks import in_child
+from tests.support.forks import Forker, in_child
+from tests.support.ground import ready
 from tests.support.meddling import BESIDE, MEDDLERS, deed_in, inventory, recorded
 from tests.support.workloads import Workload
 
 End = dict[bytes, Look | LifecycleState]
 ERRORS = {"eio": errno.EIO, "enospc": errno.ENOSPC}
+# What `make faults` cuts the longest tests into, so that its processes end together.
+PARTS = 4
+T = TypeVar("T")
 
 
 class PointError(AssertionError):
     """A point at which something does not hold."""
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """An empty folder, in memory where that can be had: then a sync costs nothing."""
-    memory = "/dev/shm"
-    place = memory if os.access(memory, os.W_OK) and _has_attributes(memory) else None
-    with tempfile.TemporaryDirectory(prefix="lifecycle-faults-", dir=place) as path:
-        yield Path(path)
-
-
-def _has_attributes(path: str) -> bool:
-    with tempfile.NamedTemporaryFile(dir=path) as file:
-        try:
-            os.setxattr(file.name, "user.test", b"")
-        except OSError:
-            return False
-    return True
 
 
 def _raise_child(base: Path, status: int) -> None:
@@ -85,8 +71,7 @@ class Case:
     # -- the one who is killed -------------------------------------------------------------
 
     def run(self, base: Path, steps: Steps) -> None:
-        """In the child: prepare, then the order with its steps counted."""
-        prepare(base, self.workload)
+        """In the child: the order with its steps counted."""
         estate = Estate.reopen(base, fs=SteppedFileOps(self.workload.fs(), steps))
         step_commits(estate.engine.registry, steps)
         if self.fault in MEDDLERS:
@@ -111,7 +96,7 @@ class Case:
 
     def count(self) -> list[str]:
         """The steps of an undisturbed run, and what it comes to."""
-        with folder() as base:
+        with prepared(self.workload) as base:
             status = in_child(lambda: self.run(base, self.steps(None)), base)
             if status:
                 _raise_child(base, status)
@@ -130,11 +115,17 @@ class Case:
 
     # -- the one who comes after -----------------------------------------------------------
 
-    def try_point(self, point: int, end: End | None = None) -> None:
+    def run_to(self, base: Path, point: int) -> None:
+        """In the child: the order, up to a point or through it."""
+        self.run(base, self.steps(point))
+
+    def try_point(self, point: int, end: End | None = None, forker: Forker | None = None) -> None:
         """Raises `PointError` with what does not hold."""
-        with folder() as base:
-            steps = self.steps(point)
-            status = in_child(lambda: self.run(base, steps), base)
+        with prepared(self.workload) as base:
+            if forker is None:
+                status = in_child(lambda: self.run_to(base, point), base)
+            else:
+                status = forker.run(base, point)
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             if self.fault == "kill" and not killed and status:
                 _raise_child(base, status)
@@ -156,8 +147,7 @@ class Case:
         """What the workload comes to when nothing happens, if it always comes to that."""
         if not self.workload.converges or self.fault in MEDDLERS:
             return None
-        with folder() as base:
-            prepare(base, self.workload)
+        with prepared(self.workload) as base:
             estate = Estate.reopen(base)
             self.workload.order(estate)
             found = invariants.end_of(estate)
@@ -165,8 +155,16 @@ class Case:
         return found
 
 
-def prepare(base: Path, workload: Workload) -> None:
-    """An estate on which the order may be given, closed."""
+@contextmanager
+def prepared(workload: Workload) -> Iterator[Path]:
+    """A folder with an estate on which the order may be given, closed."""
+    if workload.killed is not None:
+        _steps_of(workload.killed)  # counted now: there is one place for all of them
+    with ready(workload, lambda base: _prepare(base, workload)) as base:
+        yield base
+
+
+def _prepare(base: Path, workload: Workload) -> None:
     if workload.keys:
         make_key(base, there=workload.keys == "there")
     estate = Estate(base)
@@ -254,16 +252,22 @@ def _take_up(estate: Estate) -> int:
     return judged + estate.purge(days=0).recovered
 
 
+def of_part(points: Sequence[T], part: int | None) -> Sequence[T]:
+    """Every so manieth, beginning with one of the first; all where there are no parts."""
+    return points if part is None else points[part::PARTS]
+
+
 def try_points(case: Case, points: Sequence[int]) -> tuple[int, list[str]]:
     """Try these points; how many, and what failed, with how to try it again."""
     end = case.end()
     failures = []
-    for point in points:
-        try:
-            case.try_point(point, end)
-        except PointError as error:
-            failures.append(
-                f"make faults FAULTS_ARGS='--fault {case.fault} --workload {case.workload.name}"
-                f" --point {point}': {error}"
-            )
+    with Forker(case.run_to) as forker:
+        for point in points:
+            try:
+                case.try_point(point, end, forker)
+            except PointError as error:
+                failures.append(
+                    f"make faults FAULTS_ARGS='--fault {case.fault} --workload {case.workload.name}"
+                    f" --point {point}': {error}"
+                )
     return len(points), failures

@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,9 @@ from lifecycle_sync.testing.power import ALL, Disk, VolatileFileOps
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
 from tests.support import invariants
 from tests.support.estate import AheadClock, Estate
-from tests.support.forks import in_child
+from tests.support.forks import Forker, in_child
 from tests.support.house import settings_in
-from tests.support.points import PointError, folder, prepare
+from tests.support.points import PointError, prepared
 from tests.support.workloads import Workload
 
 _DATABASE = ("registry.db", "registry.db-wal", "registry.db-shm")
@@ -47,8 +48,8 @@ class PowerCut:
 
     def moments(self) -> list[Moment]:
         """All of them. An older database, and none, where the disk forgets all that it may."""
-        with folder() as base:
-            status = in_child(lambda: self._run(base, None), base)
+        with prepared(self.workload) as base:
+            status = in_child(lambda: self.run(base, None), base)
             assert status == 0, (base / "error").read_text()
             seen: list[list[str]] = json.loads((base / "steps").read_text())
         found = []
@@ -58,8 +59,7 @@ class PowerCut:
             found += [Moment(step, last, database) for database in (OLDER, NONE)]
         return found
 
-    def _run(self, base: Path, moment: Moment | None) -> None:
-        prepare(base, self.workload)
+    def run(self, base: Path, moment: Moment | None) -> None:
         for name in _DATABASE:
             if (base / name).exists():
                 (base / "before").mkdir(exist_ok=True)
@@ -89,10 +89,10 @@ class PowerCut:
         estate.close()
         (base / "steps").write_text(json.dumps(seen))
 
-    def try_moment(self, moment: Moment) -> None:
-        """Raises `PointError`."""
-        with folder() as base:
-            status = in_child(lambda: self._run(base, moment), base)
+    def try_moment(self, moment: Moment, run: Callable[[Path], int] | None = None) -> None:
+        """Raises `PointError`. `run` is what forks."""
+        with prepared(self.workload) as base:
+            status = run(base) if run else in_child(lambda: self.run(base, moment), base)
             if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
                 assert status == 0, (base / "error").read_text()
             (base / "error").unlink(missing_ok=True)
@@ -139,12 +139,13 @@ def _after(base: Path, database: str) -> None:
 def try_moments(case: PowerCut, moments: Sequence[Moment]) -> tuple[int, list[str]]:
     """Try these; how many, and what failed."""
     failures = []
-    for moment in moments:
-        try:
-            case.try_moment(moment)
-        except PointError as error:
-            failures.append(
-                "make faults FAULTS_ARGS='-k power"
-                f" --workload {case.workload.name} --moment {moment}': {error}"
-            )
+    with Forker(lambda base, number: case.run(base, moments[number])) as forker:
+        for number, moment in enumerate(moments):
+            try:
+                case.try_moment(moment, partial(forker.run, number=number))
+            except PointError as error:
+                failures.append(
+                    "make faults FAULTS_ARGS='-k power"
+                    f" --workload {case.workload.name} --moment {moment}': {error}"
+                )
     return len(moments), failures

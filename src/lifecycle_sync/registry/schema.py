@@ -6,6 +6,7 @@ The scripts in `sql/migrations/` are numbered; the version of a database is how 
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib import resources
 
 import apsw
@@ -14,11 +15,12 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.registry.header import APPLICATION_ID, foreign, newer
 
 
-def migrations() -> list[str]:
+@cache
+def migrations() -> tuple[str, ...]:
     """The scripts in order."""
     folder = resources.files("lifecycle_sync.registry").joinpath("sql/migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+    return tuple(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 def statements(name: str) -> dict[str, str]:
