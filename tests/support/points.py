@@ -252,9 +252,9 @@ def _take_up(estate: Estate) -> int:
     return judged + estate.purge(days=0).recovered
 
 
-def of_part(points: Sequence[T], part: int | None) -> Sequence[T]:
+def of_part(points: Sequence[T], part: int | None) -> list[T]:
     """Every so manieth, beginning with one of the first; all where there are no parts."""
-    return points if part is None else points[part::PARTS]
+    return list(points if part is None else points[part::PARTS])
 
 
 def try_points(case: Case, points: Sequence[int]) -> tuple[int, list[str]]:
