@@ -63,6 +63,18 @@ def test_a_file_saved_over_one_that_was_just_restored_is_not_taken_for_it():
     at("restore-replace", "stat sparse", 0, fault="replace")
 
 
+def test_a_copy_that_goes_on_removes_what_a_killed_one_had_begun():
+    at("copy", "create .tmp", 0, after=True)
+
+
+def test_a_copy_whose_making_was_cut_off_gets_its_sums():
+    at("copy", "rename .tmp", 2, after=True)
+
+
+def test_a_rewriting_that_goes_on_removes_what_a_killed_one_had_begun():
+    at("rewrite", "create .tmp", 0, after=True)
+
+
 def test_a_file_deleted_between_its_listing_and_its_record_is_no_new_one():
     case = Case(SCANS["delete"], "delete")
     case.try_point(case.point_at("open_directory d"))

@@ -150,6 +150,21 @@ def test_what_is_damaged_is_named_and_all_else_comes_along(source, target):
                     assert read(new, version.content) == data
 
 
+def test_what_was_damaged_and_is_mended_is_brought_by_the_next_run(source, target):
+    part = max(source.files("objects"), key=lambda path: path.stat().st_size)
+    flip(part, 5000)
+    assert len(written(source, target).damaged) == 1
+    flip(part, 5000)
+    report = written(source, target)
+    assert (report.there, report.manifests, report.damaged) == (3, 1, [])
+    with source.open(key=True) as old, opened(target) as new:
+        versions = list(old.all_versions(REPOSITORY))
+        assert list(new.all_versions(REPOSITORY)) == versions
+        assert all(read(new, key) == read(old, key) for key in contents_of(versions))
+        assert new.verify(contents=True).ok
+    assert written(source, target).manifests == 0
+
+
 def test_contents_are_found_again_where_its_manifests_are_lost(source, target):
     """Parts of objects name the one before them: by its new name."""
     written(source, target)

@@ -12,6 +12,7 @@ import pickle
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,11 +33,13 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import Report
 from lifecycle_sync.service.drill import DrillOutcome, drill
 from lifecycle_sync.service.progress import NoProgress
-from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
-from lifecycle_sync.service.vault_copies import copy_vault
+from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_copy, prune_vault
+from lifecycle_sync.service.vault_copies import copy_vault, mend_vault
+from lifecycle_sync.service.vault_keys import rewrite
 from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vaults
 from lifecycle_sync.vault import age, index_live, objects, reserve
 from lifecycle_sync.vault.copying import CopyReport
+from lifecycle_sync.vault.rewriting import RewriteReport
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.house import House
 
@@ -44,20 +47,20 @@ OLD_NS = 1_600_000_000_123_456_789
 LARGE = 1_300_000
 _SETTLED_NS = 10**9
 PART = 1 << 20
-KEY, COPY = "key", "copy"
+KEY, COPY, REWRITTEN = "key", "copy", "rewritten"
 # Its name is no text.
 ODD = b"d/e/emp\xffty"
 # What acts take away: all sorts, in two folders, but not everything.
 GOING = (b"a.txt", b"d/large", b"d/link", ODD, b"d/sparse")
 
 
-def make_key(base: Path, *, there: bool) -> None:
-    """Let the vaults of an estate be encrypted. Its engine knows the secret key only if it is
-    `there`; whoever looks at the vaults afterwards knows it."""
+def make_key(base: Path, where: str) -> None:
+    """Let the vaults of an estate be encrypted ("later": a key for vaults that are not). Its engine
+    knows the secret key unless it is "away"; whoever looks at the vaults afterwards knows it."""
     public, text = age.generate()
     (base / KEY).write_text(text)
     (base / KEY).chmod(0o600)
-    (base / f"{KEY}.public").write_text(f"{public} {'there' if there else 'away'}")
+    (base / f"{KEY}.public").write_text(f"{public} {where}")
 
 
 def _settings_in(base: Path) -> dict[str, Any]:
@@ -69,8 +72,10 @@ def _keys_in(base: Path) -> dict[str, Any]:
     if not (base / KEY).exists():
         return {}
     public, where = (base / f"{KEY}.public").read_text().split()
-    keys: dict[str, Any] = {"backup_recipients": [public], "archive_recipients": [public]}
-    return keys | ({"identity_path": base / KEY} if where == "there" else {})
+    keys: dict[str, Any] = {} if where == "away" else {"identity_path": base / KEY}
+    if where != "later":
+        keys |= {"backup_recipients": [public], "archive_recipients": [public]}
+    return keys
 
 
 class AheadClock(Clock):
@@ -333,10 +338,14 @@ class Estate:
         self.ledger.beyond = {it for it in self.versions() if it[1] < newest[it[0]]}
         assert self.ledger.beyond
 
-    def prune(self) -> PruneOutcome:
+    def prune(self, grace_days: float = 0) -> PruneOutcome:
         # Small, and also packs that are small are copied out of.
         with patch.object(reserve, "RESERVE_BYTES", 5000), patch.object(index_live, "FIXED", 0):
-            return prune_vault(self.engine, Pruning(grace_days=0, repack_below=0.9), How())
+            return prune_vault(self.engine, Pruning(grace_days, repack_below=0.9), How())
+
+    def prune_copy(self) -> PruneOutcome:
+        with patch.object(reserve, "RESERVE_BYTES", 5000), patch.object(index_live, "FIXED", 0):
+            return prune_copy(self.engine, str(self.base / COPY), Pruning(0), How())
 
     def delete(self, *paths: bytes) -> Report:
         files = [it for it in self.files(*paths) if it.state is not LifecycleState.ARCHIVED]
@@ -403,6 +412,46 @@ class Estate:
             progress=NoProgress(),
             cancel=CancelToken(),
         )
+
+    def mend(self) -> CopyReport:
+        return mend_vault(
+            self.engine,
+            str(self.base / COPY),
+            archive=False,
+            dry_run=False,
+            progress=NoProgress(),
+            cancel=CancelToken(),
+        )
+
+    def rewrite(self, *, plain: bool = False) -> RewriteReport:
+        """To the key of the estate, whether the vault is encrypted or not."""
+        public, _ = (self.base / f"{KEY}.public").read_text().split()
+        return rewrite(
+            self.engine,
+            str(self.base / REWRITTEN),
+            [] if plain else [public],
+            plain=plain,
+            archive=False,
+            dry_run=False,
+            progress=NoProgress(),
+            cancel=CancelToken(),
+        )
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[Vault]:
+        """The copy of the backup vault (or what it was written anew as), for one who has the
+        key."""
+        identity = self.base / KEY
+        with Vault.open(
+            self.base / name,
+            VaultKind.BACKUP,
+            index_path="",
+            fs=FileOps(),
+            clock=self.engine.clock,
+            read_only=True,
+            identity_path=os.fspath(identity) if identity.exists() else "",
+        ) as vault:
+            yield vault
 
     def drill(self) -> list[DrillOutcome]:
         return drill(

@@ -15,7 +15,7 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.trash import SIDECAR_NAME
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support import oracle
-from tests.support.estate import KEY, Estate, Look
+from tests.support.estate import COPY, KEY, REWRITTEN, Estate, Look
 
 _AWAY = {LifecycleState.ARCHIVED, LifecycleState.DELETED}
 # Rows that every order and every pass adds to.
@@ -182,6 +182,23 @@ def vaults_are_whole(estate: Estate) -> None:
         assert not report.foreign, report.foreign
 
 
+def stands_for_the_vault(estate: Estate, name: str) -> None:
+    """What lies beside the backup vault, a copy or written anew, is whole and has its versions."""
+    with estate.beside(name) as other:
+        report = other.verify(contents=True)
+        assert not report.findings, report.findings
+        assert not report.litter, report.litter
+        repository = estate.house.repository.repository_id
+        told = {event.version_id for event in other.all_versions(repository)}
+        wanted = {
+            event.version_id
+            for vault in estate.vaults()
+            if vault.kind is VaultKind.BACKUP
+            for event in vault.all_versions(repository)
+        }
+        assert told == wanted, f"{name} has {len(told)} versions of {len(wanted)}"
+
+
 def no_litter(estate: Estate) -> None:
     """No staging, no empty batches, no torn sidecars; of locks only those that are kept."""
     for folder, folders, names in os.walk(estate.root):
@@ -195,7 +212,7 @@ def no_litter(estate: Estate) -> None:
     databases = {"registry.db", "registry.db-wal", "registry.db-shm", "registry.db.lock"}
     ours = {"root", "vault", "archive", "ledger", "registry.db.locks", "registry.db.index"}
     # Scratch of a drill that was killed stays until the next.
-    ours |= {"registry.db.drill", "outside", "steps", "deed", KEY, f"{KEY}.public", "copy"}
+    ours |= {"registry.db.drill", "outside", "steps", "deed", KEY, f"{KEY}.public", COPY, REWRITTEN}
     strange = {it.name for it in estate.base.iterdir()} - databases - ours
     assert not strange, strange
 

@@ -166,7 +166,7 @@ def prepared(workload: Workload) -> Iterator[Path]:
 
 def _prepare(base: Path, workload: Workload) -> None:
     if workload.keys:
-        make_key(base, there=workload.keys == "there")
+        make_key(base, workload.keys)
     estate = Estate(base)
     estate.fill()
     workload.prepare(estate)
@@ -217,6 +217,8 @@ def after(base: Path, workload: Workload, end: End | None, *, exact: bool = True
             if end is not None:
                 changed = invariants.same_end(invariants.end_of(estate), end, exact=exact)
                 assert not changed, f"given again, it came to another end: {changed}"
+            if workload.beside:
+                invariants.stands_for_the_vault(estate, workload.beside)
             invariants.check(estate, adds=workload.adds, exact=exact)
     finally:
         estate.close()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import acts
 from lifecycle_sync.testing.steps import PlainFileOps
-from tests.support.estate import GOING, ODD, Estate, Order
+from tests.support.estate import COPY, GOING, ODD, REWRITTEN, Estate, Order
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Workload:
     again. `converges`: given again after it was cut off, it comes to the same end. `adds`: a file
     that the act makes may be a new one to the registry. `plain`: on a system without `renameat2`
     and `syncfs`. `keys`: both vaults are encrypted, and the secret key is at hand ("there") or
-    nowhere on the machine ("away"). What any of them ends on purpose lies in a vault, so nothing
-    may be lost."""
+    nowhere on the machine ("away"); it lies there and the vaults are plain ("later"). What any of
+    them ends on purpose lies in a vault, so nothing may be lost."""
 
     name: str
     prepare: Order
@@ -30,6 +30,8 @@ class Workload:
     keys: str = ""
     # What mends a vault that was damaged before the act, which may have been cut off.
     settle: Order | None = None
+    # The folder beside the vault that stands for it, once the act has come to its end.
+    beside: str = ""
     # The one whose killed process this one recovers from, and where it was killed: a point as a
     # part of all points.
     killed: Workload | None = None
@@ -114,6 +116,49 @@ def _pruned_and_beyond(estate: Estate) -> None:
     estate.keep_one_version()
 
 
+def _condemned(estate: Estate) -> None:
+    """What no version needs waits for its grace to end."""
+    beyond(estate)
+    estate.prune(grace_days=1)
+
+
+def _condemned_and_written(estate: Estate) -> None:
+    """Since then something was stored that the rest of a condemned pack is needed beside."""
+    _condemned(estate)
+    estate.change("a.txt", b"alpha")
+    estate.change("d/large", b"x" * 1_100_000)
+    estate.sync()
+    estate.back_up()
+    estate.keep_one_version()
+
+
+def _copied_and_changed(estate: Estate) -> None:
+    estate.back_up()
+    estate.copy_vault()
+    estate.change("a.txt", b"alpha, changed")
+    estate.change("d/large", b"x" * 1_100_000)
+    estate.sync()
+    estate.back_up()
+
+
+def _copied_and_pruned(estate: Estate) -> None:
+    """The copy has what the vault has no more, and is told of it."""
+    beyond(estate)
+    estate.copy_vault()
+    estate.prune()
+    estate.copy_vault()
+
+
+def _copied_and_missing(estate: Estate) -> None:
+    """Of the vault some files are damaged and others are gone."""
+    estate.back_up()
+    estate.copy_vault()
+    _spoil(estate, "packs")
+    for folder in ("objects", "manifests"):
+        for path in (estate.base / "vault" / folder).rglob("*.z*"):
+            path.unlink()
+
+
 def _backed_up_in_parts(estate: Estate) -> object:
     """Several of them are under way at once, so the order of their steps is not always the same."""
     with patch.object(acts, "_PART_FILES", 2):
@@ -151,6 +196,41 @@ def _damaged_beside_a_copy(estate: Estate) -> None:
     _spoil(estate, "packs", "objects", "manifests")
 
 
+# Of a vault that is encrypted, or is to be.
+_ENCRYPTED = [
+    Workload("backup-first-encrypted", lambda it: None, Estate.back_up, keys="away"),
+    Workload("verify-encrypted", Estate.back_up, Estate.heal, keys="away"),
+    Workload("heal-encrypted", _damaged, Estate.heal, settle=Estate.heal, keys="there"),
+    Workload(
+        "heal-copy-encrypted",
+        _damaged_beside_a_copy,
+        Estate.heal,
+        settle=Estate.heal,
+        keys="away",
+        beside=COPY,
+    ),
+    Workload("copy-encrypted", _copied_and_changed, Estate.copy_vault, keys="away", beside=COPY),
+    Workload(
+        "mend-encrypted",
+        _copied_and_missing,
+        Estate.mend,
+        settle=Estate.mend,
+        keys="away",
+        beside=COPY,
+    ),
+    Workload("drill-encrypted", Estate.back_up, Estate.drill, keys="there"),
+    Workload("prune-encrypted", beyond, Estate.prune, keys="there"),
+    Workload("prune-again-encrypted", _pruned_and_beyond, Estate.prune, keys="there"),
+    Workload("rewrite", _two_versions, Estate.rewrite, keys="there", beside=REWRITTEN),
+    Workload("rewrite-encrypt", _two_versions, Estate.rewrite, keys="later", beside=REWRITTEN),
+    Workload(
+        "rewrite-decrypt",
+        _two_versions,
+        lambda it: it.rewrite(plain=True),
+        keys="there",
+        beside=REWRITTEN,
+    ),
+]
 _ALL = [
     Workload("backup-first", lambda it: None, Estate.back_up),
     Workload("backup-parts", lambda it: None, _backed_up_in_parts),
@@ -189,7 +269,9 @@ _ALL = [
     Workload("heal", _damaged, Estate.heal, settle=Estate.heal),
     Workload("heal-archive", _damaged_beside_an_archive, Estate.heal, settle=Estate.heal),
     Workload("heal-copy", _damaged_beside_a_copy, Estate.heal, settle=Estate.heal),
-    Workload("copy", Estate.back_up, Estate.copy_vault),
+    Workload("copy", Estate.back_up, Estate.copy_vault, beside=COPY),
+    Workload("copy-again", _copied_and_changed, Estate.copy_vault, beside=COPY),
+    Workload("mend", _copied_and_missing, Estate.mend, settle=Estate.mend, beside=COPY),
     Workload("drill", Estate.back_up, Estate.drill),
     Workload("purge-early", _everything, Estate.purge_early),
     Workload("backup-encrypted", _kept_and_changed, Estate.back_up, keys="away"),
@@ -203,6 +285,11 @@ _ALL = [
     ),
     Workload("prune", beyond, Estate.prune),
     Workload("prune-again", _pruned_and_beyond, Estate.prune),
+    Workload("prune-condemn", beyond, lambda it: it.prune(grace_days=1)),
+    Workload("prune-condemned", _condemned, Estate.prune),
+    Workload("prune-needed-again", _condemned_and_written, Estate.prune),
+    Workload("prune-copy", _copied_and_pruned, Estate.prune_copy, beside=COPY),
+    *_ENCRYPTED,
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
     Workload(
@@ -241,6 +328,31 @@ def _recoveries() -> list[Workload]:
     ]
 
 
+_GIVEN_AGAIN = {
+    "prune": _PARTS,
+    "prune-again": _PARTS,
+    "prune-encrypted": (0.75,),
+    "heal": (0.75,),
+    "heal-copy": (0.75,),
+    "mend": (0.75,),
+    "copy-again": (0.75,),
+    "rewrite": (0.75,),
+}
+
+
+def _given_again() -> list[Workload]:
+    """What a dead process leaves of an order that has no rows: it is given again, and may be cut
+    off again."""
+    return [
+        replace(
+            WORKLOADS[name], name=f"{name}-{part}-again", killed=WORKLOADS[name], killed_at=part
+        )
+        for name, parts in _GIVEN_AGAIN.items()
+        for it in [WORKLOADS[name]]
+        for part in parts
+    ]
+
+
 def _scanned(prepare: Order) -> Workload:
     def changed(estate: Estate) -> None:
         prepare(estate)
@@ -258,4 +370,4 @@ SCANS = {
     "undelete": _scanned(_deleted),
     "recall": _scanned(_archived),
 }
-RECOVERIES = {it.name: it for it in _recoveries()}
+RECOVERIES = {it.name: it for it in [*_recoveries(), *_given_again()]}

@@ -20,7 +20,7 @@ from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying import CopyReport, copy_files
-from lifecycle_sync.vault.format import RECIPIENTS_NAME, VaultFormat
+from lifecycle_sync.vault.format import RECIPIENTS_NAME, UPLOAD_FOLDERS, VaultFormat
 from lifecycle_sync.vault.heads import copy_heads
 from lifecycle_sync.vault.recipients import note_recipients, read_recipients
 from lifecycle_sync.vault.sealing import SealedStorage
@@ -165,6 +165,9 @@ def copy_target(target: Storage, path: str, vault: Vault, *, dry_run: bool) -> S
         if dry_run:
             return target
         found = opening.create(target, path, vault.kind, vault.store_id, recipients=recipients)
+    if not dry_run:
+        # Whoever was killed here left what had no name yet.
+        opening.sweep(target, path, UPLOAD_FOLDERS)
     target = _like(target, path, found, vault)
     if recipients and not dry_run:
         note_recipients(target, recipients)

@@ -18,7 +18,7 @@ from lifecycle_sync.storage.local import storage_error
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Recipients, generate
-from lifecycle_sync.vault.format import RECIPIENTS_NAME
+from lifecycle_sync.vault.format import RECIPIENTS_NAME, UPLOAD_FOLDERS
 from lifecycle_sync.vault.recipients import note_recipients, read_recipients
 from lifecycle_sync.vault.rewriting import RewriteReport, rewrite_vault
 from lifecycle_sync.vault.vault import Vault
@@ -161,6 +161,8 @@ def _new_place(
         )
     elif recipients is not None:
         _refuse_others(storage, path, recipients)
+    # Whoever was killed here left what had no name yet.
+    opening.sweep(storage, path, UPLOAD_FOLDERS)
     if recipients is not None:
         note_recipients(storage, recipients.texts)
     if vault.format.min_writer > vault.format.min_reader:

@@ -3,7 +3,8 @@
 What it keeps stays the same, byte for byte, and so do its store and the order of its manifests; the
 names of its files, which are those of stored bytes, become others. Manifest by manifest: first what
 it tells of is stored, then the manifest, which says in its first line which one it stands for. So
-whoever is cut off goes on, and the old vault is read and never changed.
+whoever is cut off goes on, and the old vault is read and never changed. What was damaged then and
+is whole by now is brought by a manifest of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import StorageError, VaultCorruptError
+from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import (
     MANIFESTS,
@@ -97,6 +99,8 @@ class _Rewriting:
         self._files: dict[bytes, tuple[bytes, int]] = {}
         self._damaged: set[bytes] = set()
         self._condemned: set[bytes] = set()
+        # Of manifests that stand in the target, what they did not bring along.
+        self._left_out: dict[str, list[PackLine | ObjectLine]] = {}
 
     def run(self) -> RewriteReport:
         if self._target is not None:
@@ -105,8 +109,10 @@ class _Rewriting:
         for name in self._source.manifests():
             if name in self._manifests:
                 self._report.there += 1
+                self._look_again(name)
             else:
                 self._manifest(name)
+        self._bring_left_out()
         if self._target is not None and isinstance(self._target, SealedStorage):
             copy_heads(self._source.storage, self._target, self._manifests)
         return self._report
@@ -123,6 +129,61 @@ class _Rewriting:
         except VaultCorruptError as error:
             self._report.damaged.append((f"{MANIFESTS}/{name}", error.cause))
             return
+        self._report.manifests += 1
+
+    # -- what was damaged when it was written, and may be whole by now -------------------------
+
+    def _look_again(self, name: str) -> None:
+        assert self._target is not None
+        try:
+            there = ManifestReader(self._target, self._manifests[name])
+            placed = {key for line in _contents(there) for key in _keys(line)}
+            reader = ManifestReader(self._source.storage, name)
+            for raw in self._condemning(reader):
+                line = decode_content_line(raw)
+                if line is not None and not placed.issuperset(_keys(line)):
+                    self._left_out.setdefault(name, []).append(line)
+        except (VaultCorruptError, ValueError) as error:
+            cause = error.cause if isinstance(error, VaultCorruptError) else str(error)
+            self._report.damaged.append((f"{MANIFESTS}/{name}", cause))
+
+    def _bring_left_out(self) -> None:
+        """In manifests that follow those that lack it."""
+        if self._target is None or not self._left_out:
+            return
+        lacking = {key for lines in self._left_out.values() for it in lines for key in _keys(it)}
+        for name in self._target.names(MANIFESTS):
+            if split_manifest_name(name) is not None:
+                lacking.difference_update(
+                    key
+                    for line in _contents(ManifestReader(self._target, name))
+                    for key in _keys(line)
+                )
+        for name, lines in self._left_out.items():
+            wanted = [it for it in lines if not lacking.isdisjoint(_keys(it))]
+            found = [raw for raw in map(self._brought, wanted) if raw is not None]
+            if found:
+                self._follow(name, found)
+                lacking.difference_update(key for it in wanted for key in _keys(it))
+
+    def _follow(self, name: str, lines: list[bytes]) -> None:
+        assert self._target is not None
+        first = self._manifests[name]
+        told = ManifestReader(self._target, first).header
+        header = replace(
+            told,
+            sequence=told.sequence + 1,
+            at_ns=self._now_ns,
+            previous=(first,),
+            rewritten="",
+        )
+        writer = ManifestWriter(self._target, header)
+        try:
+            for raw in lines:
+                writer.line(raw)
+            writer.publish()
+        finally:
+            writer.discard()
         self._report.manifests += 1
 
     def _write(self, reader: ManifestReader, lines: Iterator[bytes]) -> str:
@@ -147,25 +208,30 @@ class _Rewriting:
             writer.discard()
 
     def _lines(self, reader: ManifestReader) -> Iterator[bytes]:
-        for line in reader.lines():
-            raw: bytes | None = line.raw
-            if line.raw.startswith(_CONDEMNED):
-                self._condemned.update(bytes.fromhex(it.decode()) for it in _NAME.findall(line.raw))
-                continue
-            if not line.is_event:
-                try:
-                    content = decode_content_line(line.raw)
-                except ValueError as error:
-                    cause = f"has a line that cannot be right ({error})"
-                    raise VaultCorruptError(cause, subject=reader.name) from error
-                if isinstance(content, PackLine):
-                    raw = self._pack(content)
-                elif content is not None:
-                    raw = self._object(content)
+        for told in self._condemning(reader):
+            raw: bytes | None = told
+            try:
+                content = decode_content_line(told)
+            except ValueError as error:
+                cause = f"has a line that cannot be right ({error})"
+                raise VaultCorruptError(cause, subject=reader.name) from error
+            if content is not None:
+                raw = self._brought(content)
             if raw is not None:
                 yield raw
 
+    def _condemning(self, reader: ManifestReader) -> Iterator[bytes]:
+        """Its lines, but for what they condemn, which is noted."""
+        for line in reader.lines():
+            if line.raw.startswith(_CONDEMNED):
+                self._condemned.update(bytes.fromhex(it.decode()) for it in _NAME.findall(line.raw))
+            else:
+                yield line.raw
+
     # -- contents --------------------------------------------------------------------------
+
+    def _brought(self, line: PackLine | ObjectLine) -> bytes | None:
+        return self._pack(line) if isinstance(line, PackLine) else self._object(line)
 
     def _pack(self, line: PackLine) -> bytes | None:
         found = self._moved(pack_name(line.sha256), line.sha256, self._copy_pack)
@@ -259,6 +325,20 @@ class _Rewriting:
         except StorageError as error:
             return error.cause
         return "" if digest.digest() == sha256 else "is not what its name says"
+
+
+def _contents(reader: ManifestReader) -> Iterator[PackLine | ObjectLine]:
+    for line in reader.lines():
+        content = decode_content_line(line.raw)
+        if content is not None:
+            yield content
+
+
+def _keys(line: PackLine | ObjectLine) -> list[ContentKey]:
+    """The contents that a line places."""
+    if isinstance(line, ObjectLine):
+        return [line.key]
+    return [ContentKey(line.algorithm, digest) for digest in line.digests]
 
 
 def _done(target: Storage) -> Iterator[tuple[str, str]]:
