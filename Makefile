@@ -104,6 +104,7 @@ ifneq ($(POWERCUT_ARGS),)
 	@$(BIN)/python -m scripts.powercut $(POWERCUT_ARGS)
 else
 	@$(BIN)/python -m scripts.powercut --cuts 200
+	@$(BIN)/python -m scripts.powercut --encrypted --cuts 60
 	@$(BIN)/python -m scripts.powercut --deaf
 	@$(BIN)/python -m scripts.powercut --lying
 	@! command -v mkfs.xfs >/dev/null || $(BIN)/python -m scripts.powercut --filesystem xfs --cuts 100

@@ -36,13 +36,13 @@ _LIE = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,s
 class PowerCuts:
     """A disk with an estate on it, to which every cut returns."""
 
-    def __init__(self, folder: Path, kind: str, *, deaf: bool, lying: bool) -> None:
+    def __init__(self, folder: Path, kind: str, *, keys: str, deaf: bool, lying: bool) -> None:
         self._disk = LoopDisk(folder, folder / "disk", kind)
         self._outside = Outside(folder / "disk/base", folder / "home", control=DEAF if deaf else "")
         self._before = _LIE if lying else ()
         self._disk.mount()
         (folder / "disk/base").mkdir()
-        self._outside.fill(beyond_and_changed)
+        self._outside.fill(beyond_and_changed, keys=keys)
         self._disk.unmount()
         self._disk.save()
 
@@ -90,6 +90,7 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--filesystem", choices=["ext4", "xfs"], default="ext4")
+    parser.add_argument("--encrypted", action="store_true", help="the vaults are")
     parser.add_argument("--deaf", action="store_true", help="control: no file is synced")
     parser.add_argument("--lying", action="store_true", help="control: syncs that are not done")
     chosen = parser.parse_args()
@@ -108,7 +109,13 @@ def main() -> int:
     failed = []
     place = _IN_MEMORY if _IN_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="lifecycle-powercut-", dir=place) as folder:
-        cuts = PowerCuts(Path(folder), chosen.filesystem, deaf=chosen.deaf, lying=chosen.lying)
+        cuts = PowerCuts(
+            Path(folder),
+            chosen.filesystem,
+            keys="there" if chosen.encrypted else "",
+            deaf=chosen.deaf,
+            lying=chosen.lying,
+        )
         for seed in range(chosen.first, chosen.first + chosen.cuts):
             try:
                 counts[cuts.cut(seed)] += 1
@@ -119,6 +126,7 @@ def main() -> int:
                     break
                 print(
                     f"make powercut POWERCUT_ARGS='--filesystem {chosen.filesystem}"
+                    f"{' --encrypted' if chosen.encrypted else ''}"
                     f" --first {seed} --cuts 1': {error}"
                 )
                 traceback.print_exc()

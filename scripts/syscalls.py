@@ -1,8 +1,8 @@
 """Deaths and errors at system calls of the real command, by strace; see tests/support/syscalls.py.
 
 KILL, EIO and ENOSPC, each at every call that writes, syncs or changes a name, of orders that keep,
-copy, archive, delete and restore. `--point` repeats one; `--step N` takes each Nth of the many
-writes of a database.
+copy, archive, delete, restore, prune, heal, mend and rewrite, of encrypted vaults, too. `--point`
+repeats one; `--step N` takes each Nth of the many writes of a database.
 
 Ends with 0 when nothing was lost, 77 where strace may not be used here.
 """
@@ -17,14 +17,14 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.support.outside import DEEDS
+from tests.support.outside import ALONE, DEEDS
 from tests.support.syscalls import FAULTS, Disturbed, Point, reason_against
 
 _IN_MEMORY = Path("/dev/shm")
 _PLACE = _IN_MEMORY if _IN_MEMORY.is_dir() else None
 _SKIPPED = 77
 # It is given by itself here; after another deletion it would be the same again.
-_ORDERS = [deed for deed in DEEDS if deed.name != "delete-other"]
+_ORDERS = [deed for deed in [*DEEDS, *ALONE] if deed.name != "delete-other"]
 
 
 def _try(point: Point) -> tuple[int, str]:

@@ -137,6 +137,27 @@ def test_what_nobody_has_is_named_and_stays_named(house):
         assert vault.verify(contents=True).ok
 
 
+@pytest.mark.parametrize("name", ["packs", "objects"])
+def test_a_verify_does_not_forget_what_somebody_else_heals_meanwhile(house, name, monkeypatch):
+    (file,) = house.files(name)
+    data = SMALL[b"4"] if name == "packs" else BIG
+    with house.open() as vault, house.open() as other:
+        flip(file, member_at(vault, data) + 9 if name == "packs" else 1000)
+        forget_unmet = vault.index.forget_unmet
+
+        def healed_before(*arguments):
+            monkeypatch.setattr(vault.index, "forget_unmet", forget_unmet)
+            report = other.verify(share=1.0)
+            heal(other, report.findings, sources=[Source("x", Having(data))])
+            forget_unmet(*arguments)
+
+        # Whoever verifies has looked at all, and has not yet said what is lost.
+        monkeypatch.setattr(vault.index, "forget_unmet", healed_before)
+        assert [it.lost for it in vault.verify(contents=True).findings] == [(key_of(data),)]
+        assert read(vault, key_of(data)) == data
+        assert vault.verify(contents=True).ok
+
+
 class LyingShort:
     def read(self, key: ContentKey) -> Iterator[bytes] | None:
         return iter([b"something else"])

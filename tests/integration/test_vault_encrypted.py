@@ -19,7 +19,7 @@ from lifecycle_sync.errors import (
     VaultError,
     VaultKeyError,
 )
-from lifecycle_sync.vault import age
+from lifecycle_sync.vault import age, verify_stored
 from lifecycle_sync.vault.bulk import BulkReader
 from lifecycle_sync.vault.prune import prune, withdraw
 from tests.support.vaults import (
@@ -114,6 +114,23 @@ def test_another_process_that_was_given_the_key_tells_one_that_was_not(house, st
             )
         vault.refresh()
         assert vault.contains(stored) == set(stored)
+
+
+def test_what_a_prune_takes_away_while_verify_reads_it_is_no_damage(house, stored, monkeypatch):
+    with house.open(key=True) as vault:
+        plain = verify_stored._plain
+
+        def late(*arguments):
+            monkeypatch.setattr(verify_stored, "_plain", plain)
+            with house.open(key=True, index_path=os.fspath(house.folder / "other.db")) as other:
+                gone = [it.version_id for it in other.all_versions(REPOSITORY)]
+                withdraw(other, gone, house.clock.now_ns(), "no rule keeps it")
+                for days in (0, 2):
+                    prune(other, now_ns=house.clock.now_ns() + days * 86_400 * 10**9, grace_ns=0)
+            return plain(*arguments)
+
+        monkeypatch.setattr(verify_stored, "_plain", late)
+        assert vault.verify(contents=True).ok
 
 
 def test_what_another_process_condemns_is_known_without_a_key(house, stored):

@@ -493,6 +493,26 @@ def test_a_reader_finds_what_was_moved_while_it_had_the_vault_open(house, tmp_pa
             read(reader, key_of(contents[5]))
 
 
+def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_path, monkeypatch):
+    contents = [noise(number) for number in range(10)]
+    moved = Vault._moved
+    with house.open() as vault, second(house, tmp_path) as reader:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        reader.refresh()
+        take_back(house, vault, versions[3:])
+        run(house, vault)
+
+        def moved_again(self, *arguments):
+            found = moved(self, *arguments)
+            monkeypatch.setattr(Vault, "_moved", moved)
+            take_back(house, vault, versions[1:3])
+            run(house, vault)
+            return found
+
+        monkeypatch.setattr(Vault, "_moved", moved_again)
+        assert read(reader, key_of(contents[0])) == contents[0]
+
+
 # -- what is wrong with a vault ----------------------------------------------------------------
 
 

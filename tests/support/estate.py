@@ -54,13 +54,16 @@ ODD = b"d/e/emp\xffty"
 GOING = (b"a.txt", b"d/large", b"d/link", ODD, b"d/sparse")
 
 
-def make_key(base: Path, where: str) -> None:
+def make_key(base: Path, where: str) -> str:
     """Let the vaults of an estate be encrypted ("later": a key for vaults that are not). Its engine
-    knows the secret key unless it is "away"; whoever looks at the vaults afterwards knows it."""
+    knows the secret key unless it is "away"; whoever looks at the vaults afterwards does.
+
+    Gives the public key."""
     public, text = age.generate()
     (base / KEY).write_text(text)
     (base / KEY).chmod(0o600)
     (base / f"{KEY}.public").write_text(f"{public} {where}")
+    return public
 
 
 def _settings_in(base: Path) -> dict[str, Any]:
@@ -402,10 +405,10 @@ class Estate:
         manner = Manner(share=1.0, heal=True)
         return verify_vaults(self.engine, manner, progress=NoProgress(), cancel=CancelToken())
 
-    def copy_vault(self) -> CopyReport:
+    def copy_vault(self, place: str = COPY) -> CopyReport:
         return copy_vault(
             self.engine,
-            str(self.base / COPY),
+            str(self.base / place),
             archive=False,
             check=True,
             dry_run=False,
@@ -413,10 +416,10 @@ class Estate:
             cancel=CancelToken(),
         )
 
-    def mend(self) -> CopyReport:
+    def mend(self, place: str = COPY) -> CopyReport:
         return mend_vault(
             self.engine,
-            str(self.base / COPY),
+            str(self.base / place),
             archive=False,
             dry_run=False,
             progress=NoProgress(),

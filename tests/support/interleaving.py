@@ -1,4 +1,5 @@
-"""Two writers, a prune or two, a verify and a reader on one vault, in an order by a seed.
+"""Two writers, a prune or two, a verify and a reader on one vault, in an order by a seed; in some
+of them one who heals a damaged file, too, and in some the vault is encrypted.
 
 What a commit acknowledged and nobody pruned has to be there at the end, and whenever the reader
 looks; verify must find nothing wrong of it at any time. Contents are few, so that writers want what
@@ -9,6 +10,7 @@ before.
 from __future__ import annotations
 
 import random
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,12 +20,16 @@ from unittest.mock import patch
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.errors import VaultError
 from lifecycle_sync.fileops import FileOps
+from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.testing.memory_storage import MemoryStorage
-from lifecycle_sync.vault import objects, opening
+from lifecycle_sync.vault import age, objects, opening
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.findings import Finding, Problem
+from lifecycle_sync.vault.format import object_name, pack_name
+from lifecycle_sync.vault.healing import Source, heal
+from lifecycle_sync.vault.index import PackPlace
 from lifecycle_sync.vault.prune import prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.schedule import Inline, Schedule, TurnedStorage
@@ -42,6 +48,13 @@ class Interleaving:
     def __init__(self, seed: int) -> None:
         self._chosen = random.Random(seed)
         self._prunes = 2 if random.Random(f"prunes of {seed}").random() < 0.3 else 1
+        # Seeds that have found something once have neither, so that their orders stay.
+        self._heals = seed % 7 == 5 or seed % 14 == 1
+        self._key = age.generate() if seed % 7 == 1 else None
+        self._identity = ""
+        # The file that is damaged before all begins, and the contents that it alone has.
+        self._spoiled = ""
+        self._rotten: set[ContentKey] = set()
         self._storage = MemoryStorage()
         self._ids = VaultHouse(Path("/nowhere"))
         # What must be there: acknowledged, and not pruned since.
@@ -56,19 +69,36 @@ class Interleaving:
     def run(self) -> int:
         """How many steps there were. Raises `AssertionError`, or what went wrong."""
         schedule = Schedule(self._chosen)
-        with _in_one_thread():
+        with _in_one_thread(), self._key_file():
             with self._vault(None) as vault:
                 self._fill(vault)
+            if self._heals:
+                self._spoil()
             for number in range(2):
                 schedule.add(f"writer {number}", self._writer(schedule))
             for _ in range(self._prunes):
                 schedule.add("prune", self._pruner(schedule))
             schedule.add("verify", self._verifier(schedule))
             schedule.add("reader", self._reader(schedule))
+            if self._heals:
+                schedule.add("healer", self._healer(schedule))
             schedule.run()
+            if self._heals:
+                # Who was killed is followed by another one.
+                with self._vault(None) as vault:
+                    self._heal(vault)
             self._recover()
             self._check()
         return schedule.steps
+
+    @contextmanager
+    def _key_file(self) -> Iterator[None]:
+        with tempfile.NamedTemporaryFile("w", prefix="lifecycle-key-") as file:
+            if self._key is not None:
+                file.write(self._key[1])
+                file.flush()
+                self._identity = file.name
+            yield
 
     @contextmanager
     def _vault(self, schedule: Schedule | None, at_ns: int = START_NS) -> Iterator[Vault]:
@@ -92,6 +122,8 @@ class Interleaving:
             create=True,
             store_id=STORE,
             writer="test",
+            recipients=[] if self._key is None else [self._key[0]],
+            identity_path=self._identity,
         ) as vault:
             yield vault
 
@@ -108,6 +140,24 @@ class Interleaving:
         self._commit(vault, large)
         going += self._chosen.sample(large, self._chosen.choice([0, 1]))
         self._withdraw(vault, going)
+
+    def _spoil(self) -> None:
+        """A bit flips in a pack, or in a part of an object."""
+        chosen = random.Random(self._chosen.random())
+        files = sorted(it for it in self._storage.files if it.startswith(("packs/", "objects/")))
+        self._spoiled = chosen.choice(files)
+        data = bytearray(self._storage.files[self._spoiled])
+        data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+        self._storage.files[self._spoiled] = bytes(data)
+        with self._vault(None) as vault:
+            for content in [*self._contents, *self._large]:
+                place = vault.index.place(key_of(content))
+                if isinstance(place, PackPlace):
+                    names = [pack_name(place.sha256)]
+                else:
+                    names = [object_name(it.sha256) for it in place.parts] if place else []
+                if self._spoiled.removesuffix(".age") in names:
+                    self._rotten.add(key_of(content))
 
     def _version(self, data: bytes) -> tuple[VersionEvent, bytes]:
         return self._ids.version(b"%d" % len(self.acknowledged), key_of(data), size=len(data)), data
@@ -172,7 +222,7 @@ class Interleaving:
                     report = prune(vault, now_ns=now_ns, grace_ns=0, repack_below=0.7)
                     self.deleted += report.deleted
                     # Another prune may take away what this one is about to copy, and has copied it.
-                    assert not report.unsaved, f"unsaved: {report.unsaved}"
+                    assert self._heals or not report.unsaved, f"unsaved: {report.unsaved}"
                     assert not report.missing
 
         return work
@@ -181,19 +231,48 @@ class Interleaving:
         def work() -> None:
             with self._vault(schedule) as vault:
                 for _ in range(2):
-                    before = set(self.acknowledged)
+                    before, rotten = set(self.acknowledged), set(self._rotten)
                     report = vault.verify(contents=True)
-                    self._believe(report.findings, before)
+                    self._believe(report.findings, before, rotten)
 
         return work
 
-    def _believe(self, findings: list[Finding], before: set[bytes]) -> None:
+    def _believe(
+        self, findings: list[Finding], before: set[bytes], rotten: set[ContentKey]
+    ) -> None:
         """Whoever sleeps between its manifest and its last look may speak of what has gone, and
         has acknowledged nothing. All else is a false alarm."""
         kept = {self.acknowledged[it].content for it in before & self.acknowledged.keys()}
         for it in findings:
+            named = it.subject == self._spoiled.removesuffix(".age")
+            if named or (it.lost and rotten.issuperset(it.lost)):
+                continue
             unfinished = it.problem is Problem.CONTRADICTORY and it.lost
             assert unfinished and not kept & set(it.lost), f"verify finds {it}"
+
+    def _healer(self, schedule: Schedule) -> Callable[[], None]:
+        def work() -> None:
+            with self._vault(schedule) as vault:
+                for attempt in range(_TRIES):
+                    try:
+                        self._heal(vault)
+                    except VaultError:
+                        self.refused += 1
+                        assert attempt < _TRIES - 1, "it is refused for ever"
+                    else:
+                        break
+
+        return work
+
+    def _heal(self, vault: Vault) -> None:
+        report = vault.verify(share=1.0)
+        heal(vault, report.findings, sources=[Source("files", self)])
+        self._rotten.clear()
+
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        """As files that still have what the vault was given."""
+        data = next((it for it in [*self._contents, *self._large] if key_of(it) == key), None)
+        return None if data is None else iter([data])
 
     def _reader(self, schedule: Schedule) -> Callable[[], None]:
         def work() -> None:
@@ -212,10 +291,11 @@ class Interleaving:
                 continue  # pruned since
             assert version_id in told, f"{event.path!r} is gone"
             assert event.content is not None
+            rotten = event.content in self._rotten
             try:
                 data = read(vault, event.content)
             except VaultError as error:
-                if version_id in self.acknowledged:
+                if version_id in self.acknowledged and not rotten:
                     raise AssertionError(f"{event.path!r} cannot be read: {error}") from error
                 continue
             assert key_of(data) == event.content

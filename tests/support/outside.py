@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lifecycle_sync.clock import SystemClock
-from lifecycle_sync.fileops import FileOps
-from lifecycle_sync.vault.vault import Vault, VaultKind
+from lifecycle_sync.vault.vault import VaultKind
 from tests.support import invariants
-from tests.support.estate import ODD, Estate, Look
-from tests.support.workloads import beyond
+from tests.support.estate import KEY, ODD, REWRITTEN, Estate, Look, make_key
+from tests.support.workloads import (
+    beyond,
+    damaged,
+    kept_and_changed,
+    pruned_and_beyond,
+    spoil,
+)
 
 _HERE = Path(__file__).resolve().parents[2]
 # Controls, which have to lose something: the command with every sync of files taken out, and with
@@ -54,6 +59,9 @@ class Deed:
     undone: frozenset[str] = frozenset()
     # What has to come before, when it is given by itself.
     prepare: Callable[[Estate], object] = lambda _: None
+    # As a `Workload` has them.
+    keys: str = ""
+    settle: Callable[[Estate], object] | None = None
 
 
 def _all_is_kept(estate: Estate) -> None:
@@ -94,20 +102,7 @@ def _is_restored(estate: Estate) -> None:
 
 
 def _is_copied(estate: Estate) -> None:
-    ours = estate.engine.vaults.get(VaultKind.BACKUP, create=False)
-    with Vault.open(
-        estate.base / "outside/copy",
-        VaultKind.BACKUP,
-        index_path="",
-        fs=FileOps(),
-        clock=SystemClock(),
-        read_only=True,
-    ) as copy:
-        report = copy.verify(contents=True)
-        assert report.ok, report.findings
-        repository = estate.house.repository.repository_id
-        versions = {it.version_id for it in ours.all_versions(repository)}
-        assert {it.version_id for it in copy.all_versions(repository)} == versions
+    invariants.stands_for_the_vault(estate, "outside/copy")
 
 
 def _is_pruned(estate: Estate) -> None:
@@ -116,6 +111,21 @@ def _is_pruned(estate: Estate) -> None:
     assert not left, f"what was said to be pruned is there: {left}"
     report = vault.verify(contents=True)
     assert report.ok, report.findings
+
+
+def _is_healed(estate: Estate) -> None:
+    report = estate.engine.vaults.get(VaultKind.BACKUP, create=False).verify(contents=True)
+    assert report.ok, report.findings
+
+
+def _is_written_anew(estate: Estate) -> None:
+    invariants.stands_for_the_vault(estate, f"outside/{REWRITTEN}")
+
+
+def _copied_and_damaged(estate: Estate) -> None:
+    estate.back_up()
+    estate.copy_vault("outside/copy")
+    spoil(estate, "packs", "objects", "manifests")
 
 
 def beyond_and_changed(estate: Estate) -> None:
@@ -130,10 +140,12 @@ def _kept_and_deleted(estate: Estate) -> None:
     estate.delete(b"d/sparse")
 
 
+_PRUNE = ["vault", "prune", "--grace", "0", "--yes"]
 # In this order they can be given one after the other, on an estate that is `beyond_and_changed`.
 DEEDS = [
-    Deed("prune", ["vault", "prune", "--grace", "0", "--yes"], _is_pruned, prepare=beyond),
+    Deed("prune", _PRUNE, _is_pruned, prepare=beyond),
     Deed("backup", ["backup"], _all_is_kept),
+    Deed("prune-again", _PRUNE, _is_pruned, prepare=pruned_and_beyond),
     Deed("copy", ["vault", "copy", "outside/copy"], _is_copied, prepare=Estate.back_up),
     Deed("archive", ["archive", "root/a.txt", "root/d/large"], _is_archived),
     Deed("delete", ["delete", b"root/" + ODD, "root/d/link"], _is_deleted(ODD, b"d/link")),
@@ -145,6 +157,43 @@ DEEDS = [
     ),
     Deed("restore", ["restore", "root/d/sparse"], _is_restored, prepare=_kept_and_deleted),
 ]
+# Each on an estate of its own.
+ALONE = [
+    Deed("heal", ["verify", "--heal"], _is_healed, prepare=damaged, settle=Estate.heal),
+    Deed(
+        "mend",
+        ["vault", "mend", "outside/copy"],
+        _is_healed,
+        prepare=_copied_and_damaged,
+        settle=lambda it: it.mend("outside/copy"),
+    ),
+    Deed("backup-encrypted", ["backup"], _all_is_kept, prepare=kept_and_changed, keys="away"),
+    Deed("prune-encrypted", _PRUNE, _is_pruned, prepare=pruned_and_beyond, keys="there"),
+    Deed(
+        "heal-encrypted",
+        ["verify", "--heal"],
+        _is_healed,
+        prepare=damaged,
+        settle=Estate.heal,
+        keys="there",
+    ),
+    Deed(
+        "restore-encrypted",
+        ["restore", "root/d/sparse"],
+        _is_restored,
+        prepare=_kept_and_deleted,
+        keys="there",
+    ),
+    Deed(
+        "rewrite",
+        ["vault", "rewrite", f"outside/{REWRITTEN}"],
+        _is_written_anew,
+        prepare=Estate.back_up,
+        keys="there",
+    ),
+]
+# What the second prune of those in turn ends: they were changed and kept again.
+_SUPERSEDED = (b"a.txt", b"d/hard.txt")
 
 
 class Outside:
@@ -156,13 +205,20 @@ class Outside:
         home.mkdir(exist_ok=True)
         self._settings = home / "lifecycle.toml"
 
-    def fill(self, prepare: Callable[[Estate], object] = lambda _: None) -> None:
-        """Files, and a registry that knows them."""
+    def fill(self, prepare: Callable[[Estate], object] = lambda _: None, *, keys: str = "") -> None:
+        """Files, and a registry that knows them; vaults are encrypted where there are `keys`."""
         self._settings.write_text(
             f'database_path = "{self.base}/registry.db"\n'
             f'backup_path = "{self.base}/vault"\n'
             f'archive_path = "{self.base}/archive"\n'
         )
+        if keys:
+            public = make_key(self.base, keys)
+            with open(self._settings, "a", encoding="utf-8") as settings:
+                settings.write(f'backup_recipients = ["{public}"]\n')
+                settings.write(f'archive_recipients = ["{public}"]\n')
+                if keys == "there":
+                    settings.write(f'identity_path = "{self.base}/{KEY}"\n')
         estate = Estate(self.base, clock=SystemClock())
         try:
             (self.base / "outside").mkdir()
@@ -211,10 +267,16 @@ class Outside:
         ledger.write_bytes((self.home / "ledger").read_bytes())
         estate = Estate.reopen(self.base, clock=SystemClock())
         try:
+            ids = {estate.ledger.ids[path] for path in _SUPERSEDED}
+            if {"backup", "prune-again"} <= {*acknowledged, begun}:
+                estate.ledger.beyond |= {it for it in estate.ledger.versions if it[0] in ids}
             estate.recover()
             estate.purge(days=0)
+            for deed in ALONE:
+                if deed.settle and deed.name == begun and deed.name not in acknowledged:
+                    deed.settle(estate)
             invariants.check_durable(estate)
-            for deed in DEEDS:
+            for deed in [*DEEDS, *ALONE]:
                 if deed.name in acknowledged and not deed.undone & {*acknowledged, begun}:
                     deed.holds(estate)
         finally:

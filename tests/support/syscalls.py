@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.outside import DEEDS, Deed, Outside
+from tests.support.outside import ALONE, DEEDS, Deed, Outside
 
 _WRITES = "write pwrite64 writev ftruncate fallocate".split()
 _SYNCS = "fsync fdatasync syncfs".split()
@@ -100,7 +100,7 @@ class Disturbed:
 
     def try_point(self, point: Point) -> int:
         """The exit code. Raises `AssertionError` with what does not hold."""
-        (deed,) = (it for it in DEEDS if it.name == point.deed)
+        (deed,) = (it for it in [*DEEDS, *ALONE] if it.name == point.deed)
         with self._outside(deed) as outside:
             when = f"{point.number}{'+' if point.lasting else ''}"
             process = outside.start(
@@ -130,7 +130,7 @@ class _Place:
         folder = Path(self._folder.__enter__())
         (folder / "base").mkdir()
         outside = Outside(folder / "base", folder / "home", control=self._control)
-        outside.fill(self._deed.prepare)
+        outside.fill(self._deed.prepare, keys=self._deed.keys)
         return outside
 
     def __exit__(self, *exc: object) -> None:

@@ -49,7 +49,7 @@ def _two_versions(estate: Estate) -> None:
     estate.back_up()
 
 
-def _kept_and_changed(estate: Estate) -> None:
+def kept_and_changed(estate: Estate) -> None:
     estate.back_up()
     estate.change("a.txt", b"new")
     estate.change("d/large", b"x" * 1_100_000)
@@ -105,7 +105,7 @@ def beyond(estate: Estate) -> None:
     estate.keep_one_version()
 
 
-def _pruned_and_beyond(estate: Estate) -> None:
+def pruned_and_beyond(estate: Estate) -> None:
     """Manifests are taken away by the second prune."""
     beyond(estate)
     estate.prune()
@@ -153,7 +153,7 @@ def _copied_and_missing(estate: Estate) -> None:
     """Of the vault some files are damaged and others are gone."""
     estate.back_up()
     estate.copy_vault()
-    _spoil(estate, "packs")
+    spoil(estate, "packs")
     for folder in ("objects", "manifests"):
         for path in (estate.base / "vault" / folder).rglob("*.z*"):
             path.unlink()
@@ -169,7 +169,7 @@ def _purged(estate: Estate) -> object:
     return estate.purge()
 
 
-def _spoil(estate: Estate, *folders: str) -> None:
+def spoil(estate: Estate, *folders: str) -> None:
     """Flip a bit in each file of these folders of the vault, as a disk does."""
     for folder in folders:
         for path in (estate.base / "vault" / folder).rglob("*.z*"):
@@ -178,29 +178,29 @@ def _spoil(estate: Estate, *folders: str) -> None:
             path.write_bytes(bytes(data))
 
 
-def _damaged(estate: Estate) -> None:
+def damaged(estate: Estate) -> None:
     estate.back_up()
-    _spoil(estate, "packs", "objects")
+    spoil(estate, "packs", "objects")
 
 
 def _damaged_beside_an_archive(estate: Estate) -> None:
     """What the archive has, no file has any more."""
     estate.back_up()
     estate.archive(*GOING)
-    _spoil(estate, "packs", "objects")
+    spoil(estate, "packs", "objects")
 
 
 def _damaged_beside_a_copy(estate: Estate) -> None:
     estate.back_up()
     estate.copy_vault()
-    _spoil(estate, "packs", "objects", "manifests")
+    spoil(estate, "packs", "objects", "manifests")
 
 
 # Of a vault that is encrypted, or is to be.
 _ENCRYPTED = [
     Workload("backup-first-encrypted", lambda it: None, Estate.back_up, keys="away"),
     Workload("verify-encrypted", Estate.back_up, Estate.heal, keys="away"),
-    Workload("heal-encrypted", _damaged, Estate.heal, settle=Estate.heal, keys="there"),
+    Workload("heal-encrypted", damaged, Estate.heal, settle=Estate.heal, keys="there"),
     Workload(
         "heal-copy-encrypted",
         _damaged_beside_a_copy,
@@ -220,7 +220,7 @@ _ENCRYPTED = [
     ),
     Workload("drill-encrypted", Estate.back_up, Estate.drill, keys="there"),
     Workload("prune-encrypted", beyond, Estate.prune, keys="there"),
-    Workload("prune-again-encrypted", _pruned_and_beyond, Estate.prune, keys="there"),
+    Workload("prune-again-encrypted", pruned_and_beyond, Estate.prune, keys="there"),
     Workload("rewrite", _two_versions, Estate.rewrite, keys="there", beside=REWRITTEN),
     Workload("rewrite-encrypt", _two_versions, Estate.rewrite, keys="later", beside=REWRITTEN),
     Workload(
@@ -236,7 +236,7 @@ _ALL = [
     Workload("backup-parts", lambda it: None, _backed_up_in_parts),
     Workload(
         "backup-changed",
-        _kept_and_changed,
+        kept_and_changed,
         Estate.back_up,
     ),
     Workload("archive", lambda it: None, lambda it: it.archive(*GOING)),
@@ -266,7 +266,7 @@ _ALL = [
         adds=True,
     ),
     Workload("purge", _everything, _purged),
-    Workload("heal", _damaged, Estate.heal, settle=Estate.heal),
+    Workload("heal", damaged, Estate.heal, settle=Estate.heal),
     Workload("heal-archive", _damaged_beside_an_archive, Estate.heal, settle=Estate.heal),
     Workload("heal-copy", _damaged_beside_a_copy, Estate.heal, settle=Estate.heal),
     Workload("copy", Estate.back_up, Estate.copy_vault, beside=COPY),
@@ -274,7 +274,7 @@ _ALL = [
     Workload("mend", _copied_and_missing, Estate.mend, settle=Estate.mend, beside=COPY),
     Workload("drill", Estate.back_up, Estate.drill),
     Workload("purge-early", _everything, Estate.purge_early),
-    Workload("backup-encrypted", _kept_and_changed, Estate.back_up, keys="away"),
+    Workload("backup-encrypted", kept_and_changed, Estate.back_up, keys="away"),
     Workload("archive-encrypted", lambda it: None, lambda it: it.archive(*GOING), keys="away"),
     Workload("purge-encrypted", _everything, _purged, keys="away"),
     Workload(
@@ -284,7 +284,7 @@ _ALL = [
         keys="there",
     ),
     Workload("prune", beyond, Estate.prune),
-    Workload("prune-again", _pruned_and_beyond, Estate.prune),
+    Workload("prune-again", pruned_and_beyond, Estate.prune),
     Workload("prune-condemn", beyond, lambda it: it.prune(grace_days=1)),
     Workload("prune-condemned", _condemned, Estate.prune),
     Workload("prune-needed-again", _condemned_and_written, Estate.prune),

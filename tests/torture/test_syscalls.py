@@ -12,7 +12,14 @@ pytestmark = pytest.mark.skipif(bool(_REASON), reason=f"strace may not be used h
 
 
 @pytest.mark.parametrize(
-    "point", ["archive/kill/renameat2/3", "archive/eio/syncfs/1", "archive/enospc/write/4+"]
+    "point",
+    [
+        "archive/kill/renameat2/3",
+        "archive/eio/syncfs/1",
+        "archive/enospc/write/4+",
+        "heal/kill/renameat/1",
+        "prune-encrypted/kill/unlinkat/9",
+    ],
 )
 def test_a_system_call_that_kills_or_fails_loses_nothing(tmp_path, point):
     assert Disturbed(tmp_path).try_point(Point.parse(point)) != 0

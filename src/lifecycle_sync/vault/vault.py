@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from lifecycle_sync.vault.verify import VerifyReport
 
 _log = logging.getLogger("lifecycle_sync.vault")
+# How often a content that has gone from its place is looked for elsewhere.
+_MOVES_MAX = 5
 
 __all__ = ["Vault", "VaultKind", "VaultWriter"]
 
@@ -296,17 +298,27 @@ class Vault:
         return b"".join(self.read(key))
 
     def _small(self, key: ContentKey, place: PackPlace) -> bytes:
-        try:
-            return self._member(key, place)
-        except VaultCorruptError as error:
-            moved = self._moved(key, place, error)
-            if moved is None:
-                raise
-        return (
-            self._member(key, moved)
-            if isinstance(moved, PackPlace)
-            else b"".join(self.object_content(key, moved))
-        )
+        return b"".join(self._found_again(key, place))
+
+    def _found_again(self, key: ContentKey, place: Place) -> Iterator[bytes]:
+        """What lies at a place, wherever it is moved meanwhile."""
+        done = 0
+        for left in reversed(range(_MOVES_MAX)):
+            skipped = done
+            try:
+                for piece in self._pieces_at(key, place):
+                    # What was given already is the same content.
+                    fresh, skipped = piece[skipped:], max(skipped - len(piece), 0)
+                    done += len(fresh)
+                    if fresh:
+                        yield fresh
+            except VaultCorruptError as error:
+                moved = self._moved(key, place, error) if left else None
+                if moved is None:
+                    raise
+                place = moved
+            else:
+                return
 
     def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
         """Where a content lies now whose file was not there."""
@@ -343,24 +355,16 @@ class Vault:
     def object_content(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
         """What an object holds, as `read` gives it."""
         hasher = new_hasher(key.algorithm)
-        done = 0
-        try:
-            for piece in self._parts(key, place):
-                hasher.update(piece)
-                yield piece
-                done += len(piece)
-        except VaultCorruptError as error:
-            moved = self._moved(key, place, error)
-            if not isinstance(moved, ObjectPlace):
-                raise
-            for piece in self._parts(key, moved):
-                # What was given already is the same content.
-                fresh, done = piece[done:], max(done - len(piece), 0)
-                if fresh:
-                    hasher.update(fresh)
-                    yield fresh
+        for piece in self._found_again(key, place):
+            hasher.update(piece)
+            yield piece
         if hasher.digest() != key.digest:
             raise self._corrupt(key, "other bytes than its name says")
+
+    def _pieces_at(self, key: ContentKey, place: Place) -> Iterator[bytes]:
+        if isinstance(place, PackPlace):
+            return iter([self._member(key, place)])
+        return self._parts(key, place)
 
     def _parts(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
         for part in place.parts:

@@ -11,16 +11,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.examination import HERE, Examination
 from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import (
     FORMAT_NAME,
     MANIFESTS,
+    OBJECTS,
+    PACKS,
     QUARANTINE,
     RESTORE_NAME,
     SUMS_NAME,
     UPLOAD_FOLDERS,
+    object_name,
+    pack_name,
 )
+from lifecycle_sync.vault.hashing import hash_file
+from lifecycle_sync.vault.index import ObjectPlace
 from lifecycle_sync.vault.verify_front import check_front
 from lifecycle_sync.vault.verify_manifests import check_manifests
 from lifecycle_sync.vault.verify_sample import hash_stored
@@ -61,10 +68,25 @@ def verify(
             hash_stored(look, share, before_ns, pace)
     finally:
         # What was found by one who is cut off is found.
-        lost = [key for finding in report.findings for key in finding.lost]
+        lost = [key for it in report.findings for key in it.lost if _is_looked_for(vault, it, key)]
         if lost:
             vault.index.forget(lost)
     return report
+
+
+def _is_looked_for(vault: Vault, it: Finding, key: ContentKey) -> bool:
+    """Whether a lost content has not been healed meanwhile by somebody else: the same file, or by
+    one elsewhere that the index knows of."""
+    place = vault.index.place(key)
+    if place is None or not it.subject.startswith((f"{PACKS}/", f"{OBJECTS}/")):
+        return True
+    if isinstance(place, ObjectPlace):
+        here = it.subject in [object_name(part.sha256) for part in place.parts]
+    else:
+        here = it.subject == pack_name(place.sha256)
+    if not here or it.problem is Problem.CONTRADICTORY:
+        return here
+    return bool(hash_file(vault.storage, it.subject).fault)
 
 
 def _examine(look: Examination) -> None:

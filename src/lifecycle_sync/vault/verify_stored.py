@@ -66,6 +66,8 @@ def check_pack(look: Examination, place: int, name: str, sha256: bytes) -> None:
     look.storage.drop_cache(name)
     try:
         data = look.storage.read(name)
+        # Of an encrypted one what lies in it is read by itself; a prune may come between the two.
+        plain = _plain(look, name, data) if look.vault.has_key else b""
     except StorageError as error:
         look.found(Problem.UNREADABLE, name, error.cause)
         return
@@ -77,7 +79,7 @@ def check_pack(look: Examination, place: int, name: str, sha256: bytes) -> None:
     else:
         # Of a pack that is whole the checksums of frames have nothing to add.
         is_right = _is_kept if whole else _is_right
-        view = memoryview(_plain(look, name, data))
+        view = memoryview(plain)
         lost = tuple(member.key for member in members if not is_right(view, member))
         look.report.contents_read += len(members)
     if lost or not whole:
