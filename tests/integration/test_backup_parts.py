@@ -222,8 +222,8 @@ def test_what_is_asked_for_at_once_has_an_answer_that_fits_into_the_pipe():
     for window in found:
         assert len(window) <= 400
         # A frame is the content and a little, a line has the path escaped.
-        small = [file for _, file in window if ahead._is_small(file)]
-        assert sum(file.size + 800 + 7 * len(file.path) for file in small) <= PIPE_BYTES
+        small = [it for _, it in window if it.kind is Kind.REGULAR and it.size <= 65_536]
+        assert sum(it.size + 800 + 7 * len(it.path) for it in small) <= PIPE_BYTES
     assert list(ahead.windows([])) == []
     alone = [_wanted(1, b"d/" * 200_000)]
     assert list(ahead.windows(alone)) == [alone]

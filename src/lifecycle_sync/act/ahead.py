@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from marshal import loads
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from lifecycle_sync.children import PIPE_BYTES, pipe_size, start_worker
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import Kind, LifecycleState
+from lifecycle_sync.model.many import many
 from lifecycle_sync.vault.events import VersionLine
 from lifecycle_sync.vault.pack import Packed
 
@@ -48,19 +50,16 @@ def windows(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
     start, left = 0, _WINDOW_BYTES
     regular = Kind.REGULAR
     for place, (_, file) in enumerate(files):
-        # As `_is_small` has it.
-        small = file.kind is regular and file.size <= _SMALL_BYTES
-        cost = file.size + _MORE_BYTES + _PATH_TIMES * len(file.path) if small else 0
+        size = file.size
+        cost = 0
+        if size <= _SMALL_BYTES and file.kind is regular:
+            cost = size + _MORE_BYTES + _PATH_TIMES * len(file.path)
         if place - start == _WINDOW_FILES or (cost > left and place > start):
             yield files[start:place]
             start, left = place, _WINDOW_BYTES
         left -= cost
     if start < len(files):
         yield files[start:]
-
-
-def _is_small(file: ActFile) -> bool:
-    return file.kind is Kind.REGULAR and file.size <= _SMALL_BYTES
 
 
 class Ahead:
@@ -100,27 +99,36 @@ class Ahead:
         becomes = None if state is None else state.value
         groups: list[tuple[bytes, list[tuple[Any, ...]]]] = []
         places: list[int] = []
+        last: bytes | None = None
+        group: list[tuple[Any, ...]] = []
+        regular, wanted = Kind.REGULAR, self._algorithm
         for place, (operation_id, file) in enumerate(files):
-            if not _is_small(file):
+            # By their places: there are many of them.
+            _, file_id, path, kind, size, mtime_ns, ctime_ns, inode, was, _, _, _, _, *rest = file
+            if kind is not regular or size > _SMALL_BYTES:
                 continue
-            folder, _, name = file.path.rpartition(b"/")
-            if not groups or groups[-1][0] != folder:
-                groups.append((folder, []))
-            same = file.last_number > 0 and file.last_algorithm == self._algorithm
-            groups[-1][1].append(
+            policy, explicit, number, algorithm, digest = rest
+            folder, _, name = path.rpartition(b"/")
+            if folder != last:
+                last, group = folder, []
+                groups.append((folder, group))
+            if algorithm != wanted or not number:
+                digest = None
+            state_then = becomes or was.value
+            group.append(
                 (
                     name,
-                    file.size,
-                    file.mtime_ns,
-                    file.ctime_ns,
-                    file.inode,
-                    file.file_id,
+                    size,
+                    mtime_ns,
+                    ctime_ns,
+                    inode,
+                    file_id,
                     operation_id,
-                    file.last_number,
-                    file.last_checksum if same else None,
-                    file.policy_name,
-                    file.policy_explicit,
-                    becomes or file.state.value,
+                    number,
+                    digest,
+                    policy,
+                    explicit,
+                    state_then,
                 )
             )
             places.append(place)
@@ -140,16 +148,19 @@ class Ahead:
             self._broken = self._broken or bool(places)
             return found
         # From our own child, over a pipe that nobody else writes to.
-        algorithm = self._algorithm
-        for place, item in zip(places, loads(data), strict=True):  # noqa: S302
-            if item is not None:
-                digest, number, version_id, line, stored, check, member = item
-                key = ContentKey(algorithm, digest)
-                found[place] = Plain(
-                    key,
-                    Packed(digest, files[place][1].size, stored, check, member),
-                    VersionLine(number, version_id, key, at_ns, line),
-                )
+        odd, columns = loads(data)  # noqa: S302
+        if columns:
+            digests, sizes, numbers, version_ids, lines, stored, checks, members = columns
+            keys = list(many(ContentKey, zip(repeat(self._algorithm), digests)))
+            contents = many(Packed, zip(digests, sizes, stored, checks, members, strict=True))
+            versions = many(VersionLine, zip(numbers, version_ids, keys, repeat(at_ns), lines))
+            plain = many(Plain, zip(keys, contents, versions, strict=True))
+            if len(keys) == len(files):
+                return list(plain)
+            left_out = set(odd)
+            for number, place in enumerate(places):
+                if number not in left_out:
+                    found[place] = next(plain)
         return found
 
     def _send(self, request: bytes) -> None:

@@ -4,10 +4,10 @@
 marshal data behind a length of four bytes. A request is (root, repository_id, at_ns, [(directory,
 [(name, size, mtime_ns, ctime_ns, inode, file_id, operation_id, number, digest, policy, explicit,
 state), ...]), ...]), where `number` and `digest` are of the last version (0 and None without one)
-and `state` is what the file becomes. Its answer is a list with an item a file: None for whatever is
-not plain (another tuple, written just now, holes, attributes, an error), which the parent then
-looks at by itself; else what it takes to keep it: (digest, number, version_id, the line of its
-version, bytes stored, CRC-32, member of a pack).
+and `state` is what the file becomes. Its answer is the numbers (in the order of the request) of
+whatever is not plain (another tuple, written just now, holes, attributes, an error), which the
+parent then looks at by itself; and of the others what it takes to keep them, column by column:
+digests, sizes, numbers of versions, their ids and lines, bytes stored, CRC-32s, members of a pack.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lifecycle_sync.vault.pack import packed
 LENGTH_BYTES = 4
 _BLOCK = 512
 _STATES = {state.value: state for state in LifecycleState}
-Item = tuple[bytes, int, bytes, bytes, int, int, bytes]
+Item = tuple[bytes, int, int, bytes, bytes, int, int, bytes]
 
 
 def frame(message: Any) -> bytes:
@@ -66,33 +66,37 @@ class _Reading:
         self._algorithm = algorithm
         self._margin_ns = margin_ns
 
-    def files(self, request: tuple[bytes, bytes, int, list[Any]]) -> list[Item | None]:
+    def answer(self, request: tuple[bytes, bytes, int, list[Any]]) -> tuple[list[int], list[Any]]:
         root, repository_id, at_ns, groups = request
         repository = repository_id.hex()
-        found: list[Item | None] = []
+        odd: list[int] = []
+        found: list[Item] = []
+        number = 0
         try:
             descent = Descent(self._fs, root)
         except Exception:  # noqa: BLE001 - whatever it is, the parent meets it and says so
-            return [None] * sum(len(files) for _, files in groups)
+            return list(range(sum(len(files) for _, files in groups))), []
         with descent:
             for folder, files in groups:
                 try:
                     dir_fd = descent.open(folder)
                 except (OSError, ValueError):
-                    found += [None] * len(files)
+                    odd += range(number, number + len(files))
+                    number += len(files)
                     continue
                 trusted_ns = self._clock.now_ns() - self._margin_ns
                 above = folder + b"/" if folder else b""
-                for file in files:
+                for at, file in enumerate(files, number):
                     try:
                         read = self._read(dir_fd, file[:5], trusted_ns)
                     except OSError:
                         read = None
                     if read is None:
-                        found.append(None)
+                        odd.append(at)
                     else:
                         found.append(self._item(read, above + file[0], file, repository, at_ns))
-        return found
+                number += len(files)
+        return odd, list(zip(*found, strict=True))
 
     def _read(
         self, dir_fd: int, file: tuple[bytes, int, int, int, int], trusted_ns: int
@@ -168,7 +172,7 @@ class _Reading:
             operation_id=operation_id,
         )
         it = packed(key, size, self._compressor.frame(data))
-        return key.digest, number, version, line, it.stored, it.check, it.data
+        return key.digest, size, number, version, line, it.stored, it.check, it.data
 
 
 def main(arguments: list[str]) -> None:
@@ -185,7 +189,7 @@ def main(arguments: list[str]) -> None:
         # From our own parent, over a pipe that nobody else writes to.
         request = loads(data)  # noqa: S302
         try:
-            sys.stdout.buffer.write(frame(reading.files(request)))
+            sys.stdout.buffer.write(frame(reading.answer(request)))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os._exit(0)

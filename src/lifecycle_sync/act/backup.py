@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
+from typing import Any
 
 from lifecycle_sync.act.keeping import (
     Keeping,
@@ -32,6 +34,8 @@ from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.model.act import UNSET, ActFile, ActOutcome, RecordChange
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.model.many import many
+from lifecycle_sync.model.observation import Fingerprint
 from lifecycle_sync.vault.vault import Vault
 
 _UNCHANGED = "unchanged since its last version"
@@ -191,21 +195,34 @@ def _backed_up(
     """Tell the journal of what a manifest tells."""
     where = location(vault, manifest)
     algorithm, place = site.algorithm, f"{vault.store_id.hex()}/{site.algorithm}:"
-    for operation_id, file, key, event in kept:
-        # By their places: there are many of them.
-        change = RecordChange(
-            file.file_id,
-            LifecycleState.BACKUP_COMPLETE,
-            file.fingerprint,
-            None,
-            None,
-            key.digest if key else None,
-            algorithm,
-            place + key.digest.hex() if key else content_place(vault, None),
-            UNSET,
-            version_row(file, event, where),
+    complete, no_content = LifecycleState.BACKUP_COMPLETE, content_place(vault, None)
+    fingerprints = many(Fingerprint, [it.file[3:8] for it in kept])
+    # There are many of them.
+    changes: list[tuple[Any, ...]] = []
+    details: list[str] = []
+    done: list[tuple[Any, ...]] = []
+    for (_, file, key, event), fingerprint in zip(kept, fingerprints, strict=True):
+        digest = key.digest if key else None
+        changes.append(
+            (
+                file.file_id,
+                complete,
+                fingerprint,
+                None,
+                None,
+                digest,
+                algorithm,
+                place + digest.hex() if digest else no_content,
+                UNSET,
+                version_row(file, event, where),
+                0,
+                0,
+                None,
+            )
         )
-        details = f'{{"version":{event.number}}}' if event else _UNCHANGED_DETAILS
-        outcome = ActOutcome(operation_id, COMPLETED, details, change)
-        results.add(file, outcome, "" if event else _UNCHANGED)
+        details.append(f'{{"version":{event.number}}}' if event else _UNCHANGED_DETAILS)
+        done.append((file.file_id, file.path, COMPLETED, "" if event else _UNCHANGED, file.size))
+    ids = [it.operation_id for it in kept]
+    outcomes = zip(ids, repeat(COMPLETED), details, many(RecordChange, changes))
+    results.extend(many(ActOutcome, outcomes), many(Done, done))
     return results.finish(site, [(vault.store_id, manifest)] if manifest else [])

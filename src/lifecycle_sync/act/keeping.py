@@ -19,6 +19,7 @@ from lifecycle_sync.model.act import ActFile, ActOutcome, RecordChange, VersionR
 from lifecycle_sync.model.content import ContentKey, version_id
 from lifecycle_sync.model.event import Event, VersionEvent
 from lifecycle_sync.model.file import FileFlag, LifecycleState
+from lifecycle_sync.model.many import many
 from lifecycle_sync.vault.events import VersionLine
 from lifecycle_sync.vault.pack import Packed
 from lifecycle_sync.vault.vault import Vault
@@ -86,11 +87,13 @@ class Keeping:
                 stops = self._site.cancel.cancelled or self._site.breaker.tripped
                 files = size = stored = 0
                 # There are many of them, and most were read ahead.
+                window = self._window
                 for (operation_id, file), plain in zip(part, answers, strict=True):
                     if plain is None or stops:
                         self._read(operation_id, file, reader)
+                        window = self._window
                         continue
-                    self._window.append((operation_id, file, plain))
+                    window.append((operation_id, file, plain))
                     files += 1
                     size += file.size
                     stored += plain.packed.stored
@@ -161,16 +164,16 @@ class Keeping:
 
     def _take_window(self) -> None:
         window, self._window, self._window_bytes = self._window, [], 0
-        keys = [read.key for _, _, read in window]
-        known = self._vault.contains([key for key in keys if key is not None])
+        known = self._vault.contains([read.key for _, _, read in window if read.key is not None])
         stored, always, packs = self._stored, self._always, list[Packed]()
+        kept = list[tuple[bytes, ActFile, ContentKey | None, VersionEvent | VersionLine | None]]()
         for operation_id, file, read in window:
-            key = read.key
+            key = read[0]
             again = False
             if key is not None:
                 if (
                     file.checksum is not None
-                    and key.digest != file.checksum
+                    and key[1] != file.checksum
                     and key.algorithm == file.algorithm
                     and not file.hash_due
                 ):
@@ -178,8 +181,8 @@ class Keeping:
                     self._suspect(operation_id, file)
                     continue
                 # The content of its last version: in another vault it has the same number.
-                last = (file.last_algorithm, file.last_checksum)
-                again = file.last_number > 0 and last == key
+                if file.last_number:
+                    again = (file.last_algorithm, file.last_checksum) == key
                 if key not in known and key not in stored:
                     if type(read) is Plain:
                         packs.append(read.packed)
@@ -194,7 +197,8 @@ class Keeping:
                 else:
                     event = self._version(operation_id, file, read, again=again)
             # The bytes are the writer's now.
-            self.kept.append(Kept(operation_id, file, key, event))
+            kept.append((operation_id, file, key, event))
+        self.kept += many(Kept, kept)
         self._writer.add_packed(self._site.algorithm, packs)
 
     def _suspect(self, operation_id: bytes, file: ActFile) -> None:
@@ -246,18 +250,12 @@ def version_row(
         return None
     key = event.content
     size, mtime_ns = file.size, file.mtime_ns
-    if isinstance(event, VersionEvent):
+    if not isinstance(event, VersionLine):
         size, mtime_ns = event.metadata.size, event.metadata.mtime_ns
-    return VersionRow(
-        event.version_id,
-        event.number,
-        key.algorithm if key else "sha256",
-        key.digest if key else None,
-        size,
-        mtime_ns,
-        event.at_ns,
-        where,
-    )
+    algorithm, digest = key or ("sha256", None)
+    # By their places, and without a call to the class: there are many of them.
+    row = (event.version_id, event.number, algorithm, digest, size, mtime_ns, event.at_ns, where)
+    return tuple.__new__(VersionRow, row)
 
 
 def fail_the_rest(results: Results, ordered: Sequence[tuple[bytes, ActFile]], reason: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.act import ActFile, ActOutcome, Intent
 from lifecycle_sync.model.event import Event
 from lifecycle_sync.model.ids import IdSource
+from lifecycle_sync.model.many import many
 from lifecycle_sync.model.operation import ActRun
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry.protocol import ActStore
@@ -154,15 +156,16 @@ def intend(
 ) -> Ordered:
     """Write an intent for each file, durably, before anything is done."""
     ids = site.ids.take(len(files))
-    intents = [
-        Intent(operation_id, file.file_id, verb, _json(details(file)) if details else None)
-        for operation_id, file in zip(ids, files, strict=True)
-    ]
+    notes = [_json(details(file)) for file in files] if details else repeat(None, len(files))
+    file_ids = [file.file_id for file in files]
+    intents = list(many(Intent, zip(ids, file_ids, repeat(verb), notes)))
     refused: dict[bytes, str] = {}
     for start in range(0, len(intents), _PORTION):
         refused |= site.registry.begin_operations(
             site.act, intents[start : start + _PORTION], site.now_ns(), unless_held=unless_held
         )
+    if not refused:
+        return Ordered(list(zip(ids, files, strict=True)), [])
     ordered, out = [], []
     for operation_id, file in zip(ids, files, strict=True):
         reason = refused.get(operation_id)
@@ -223,6 +226,11 @@ class Results:
         """What came of one file, as it is."""
         self.outcomes.append(outcome)
         self.done.append(Done(file.file_id, file.path, outcome.status, reason, file.size))
+
+    def extend(self, outcomes: Iterable[ActOutcome], done: Iterable[Done]) -> None:
+        """What came of many files, for the journal and for the caller."""
+        self.outcomes += outcomes
+        self.done += done
 
     def fail(self, operation_id: bytes, file: ActFile, reason: str) -> None:
         """Something went wrong with this file; nothing was done to it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from lifecycle_sync.model.act import ActFile, ActOutcome, Intent, VersionRow
 from lifecycle_sync.model.file import FileType, Kind, LifecycleState
+from lifecycle_sync.model.many import many
 from lifecycle_sync.model.operation import ActRun, Operation
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection, Row
@@ -147,8 +149,8 @@ class SqliteActs(SqliteBase):
                 _TO_BACK_UP, {"number": number, "after": after, "limit": limit}
             ).fetchall()
         # They come in this order, which SQL does not promise.
-        rows.sort(key=lambda row: row[0])
-        return [_act_file(row) for row in rows]
+        rows.sort(key=itemgetter(0))
+        return _act_files(rows)
 
     def files_under(
         self, repository_id: bytes, path: bytes, after: bytes | None, limit: int
@@ -176,12 +178,12 @@ class SqliteActs(SqliteBase):
                     bindings["low"] = max(low, after_folder)
                 if len(rows) < limit:
                     rows += connection.execute(_UNDER, bindings).fetchall()
-        return [_act_file(row) for row in rows]
+        return _act_files(rows)
 
     def act_files(self, file_ids: Iterable[bytes]) -> dict[bytes, ActFile]:
         with self._db.read() as connection:
             rows = connection.execute(_BY_ID, {"ids": _json(file_ids)}).fetchall()
-        return {row[1]: _act_file(row) for row in rows}
+        return {file.file_id: file for file in _act_files(rows)}
 
     def held(self, file_ids: Collection[bytes], now_ns: int) -> dict[bytes, str]:
         with self._db.read() as connection:
@@ -242,8 +244,12 @@ def _json(file_ids: Iterable[bytes]) -> str:
     return json.dumps([file_id.hex() for file_id in file_ids])
 
 
-def _act_file(row: Row) -> ActFile:
-    """The order of `act_file_columns` in sql/acts.sql."""
+def _act_files(rows: Iterable[Row]) -> list[ActFile]:
+    return list(many(ActFile, map(_act_file, rows)))
+
+
+def _act_file(row: Row) -> tuple[Any, ...]:
+    """Of the order of `act_file_columns` in sql/acts.sql, an `ActFile`."""
     (
         row_id,
         file_id,
@@ -264,7 +270,7 @@ def _act_file(row: Row) -> ActFile:
         last_algorithm,
         last_checksum,
     ) = row
-    return ActFile(
+    return (
         row_id,
         file_id,
         folder + b"/" + name if folder else name,

@@ -8,6 +8,7 @@ something may be in its way, and then it alone is left out.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -94,7 +95,7 @@ class Finishing:
         self._refused: dict[bytes, str] = {}
         # Values of rows that wait to be written, by statement. They go many at a time, in few long
         # statements, beside which other threads can work.
-        self._waiting: dict[str, list[Any]] = {}
+        self._waiting: dict[str, list[Any]] = defaultdict(list)
         self._gone: list[int] = []
         # Of each directory that gained or lost a file, one record.
         self._look_again: dict[int, int] = {}
@@ -153,7 +154,7 @@ class Finishing:
             or set_flags
             or clear_flags
             or path is not None
-            or row[7:12] != tuple(expected)
+            or row[7:12] != expected
             or row[7] != Kind.REGULAR
             or (row[5], state) not in _KEPT
         ):
@@ -163,8 +164,7 @@ class Finishing:
             backup = row[13]
         if archive is UNSET:
             archive = row[14]
-        self._wait(
-            "change_kept",
+        self._waiting["change_kept"] += (
             row[2],
             codes.STATE_CODE[state],
             backup,
@@ -252,14 +252,10 @@ class Finishing:
             self._wait("change_state", row_id, state, backup, archive, self._seqs.take())
 
     def _wait(self, statement: str, *values: Any) -> None:
-        waiting = self._waiting.get(statement)
-        if waiting is None:
-            self._waiting[statement] = list(values)
-        else:
-            waiting += values
+        self._waiting[statement] += values
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, defaultdict(list)
         for statement, values in waiting.items():
             in_bulk(self._connection, ACTS[statement], values, _WIDTHS[statement], rows=LONG_ROWS)
         if self._gone:
@@ -322,11 +318,13 @@ class Finishing:
             version = change.version
             if version is not None:
                 location = version.location
-                values += version[:2]
-                values.append(codes.ALGORITHM_CODE[version.algorithm])
-                values += version[3:7]
-                values.append(None if location is None else self._locations[location])
-                values.append(change.file_id)
+                values += (
+                    *version[:2],
+                    codes.ALGORITHM_CODE[version.algorithm],
+                    *version[3:7],
+                    None if location is None else self._locations[location],
+                    change.file_id,
+                )
         in_bulk(self._connection, ACTS["insert_version"], values, 9, rows=LONG_ROWS)
 
 

@@ -56,9 +56,10 @@ class Report:
         for item in done:
             if item.status == COMPLETED:
                 self.completed += 1
-                unchanged = item.reason.startswith("unchanged")
-                self.unchanged += unchanged
-                self.size += 0 if unchanged else item.size
+                if item.reason and item.reason.startswith("unchanged"):
+                    self.unchanged += 1
+                else:
+                    self.size += item.size
                 if len(self.sample) < SAMPLE:
                     self.sample.append(item)
                 continue

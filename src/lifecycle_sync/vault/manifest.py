@@ -8,7 +8,7 @@ to the events that speak of them, because the digests they share then compress a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -191,6 +191,19 @@ class ManifestWriter:
         self._count += 1
         if self._size >= _FRAME_SIZE:
             self._flush()
+
+    def lines(self, raws: Iterable[bytes]) -> None:
+        """`line` for many."""
+        lines, size, count = self._lines, self._size, 0
+        for raw in raws:
+            lines.append(raw)
+            size += len(raw) + 1
+            count += 1
+            if size >= _FRAME_SIZE:
+                self._flush()
+                lines, size = self._lines, 0
+        self._size = size
+        self._count += count
 
     def publish(self) -> str:
         """Make it durable; its name."""

@@ -10,6 +10,8 @@ import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain, repeat
+from operator import itemgetter
 from typing import NamedTuple
 from zlib import crc32
 
@@ -24,13 +26,16 @@ _NAME_SIZE = _NAME_DIGITS + 4
 
 # APPNOTE.TXT, 4.3.7, 4.3.12 and 4.3.16. The time is 1980-01-01: the same bytes, the same pack.
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
-_CENTRAL = struct.Struct("<4sHHHHHHLLLHHHHHLL")
+# CRC-32, the size twice, and where the member begins, between what is the same for all.
+_CENTRAL = struct.Struct("<16sLLL14sL")
 _END = struct.Struct("<4sHHHHLLH")
 LOCAL_SIZE = _LOCAL.size + _NAME_SIZE
 _CENTRAL_SIZE = _CENTRAL.size + _NAME_SIZE
 # What a pack has of each member beside its bytes.
 MEMBER_OVERHEAD = LOCAL_SIZE + _CENTRAL_SIZE
 _VERSION, _DATE = 10, 0x21
+_CENTRAL_FIRST = struct.pack("<4sHHHHHH", b"PK\1\2", _VERSION, _VERSION, 0, 0, 0, _DATE)
+_CENTRAL_MIDDLE = struct.pack("<HHHHHL", _NAME_SIZE, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -88,6 +93,9 @@ def _member_name(digest: bytes) -> bytes:
     return digest.hex()[:_NAME_DIGITS].encode() + b".zst"
 
 
+_STORED = itemgetter(2)
+
+
 class PackBuilder:
     """A pack in the making, of contents of one algorithm. Not thread-safe."""
 
@@ -105,6 +113,15 @@ class PackBuilder:
         """Append contents, of the pack's algorithm, from number `start` on, as far as they fit (a
         first one always does); the number of the first one that does not."""
         members, names, size = self._members, self._names, self.size
+        whole = size + sum(map(_STORED, contents)) + len(contents) * MEMBER_OVERHEAD
+        if not start and whole <= PACK_SIZE_MAX and len(members) + len(contents) <= MEMBERS_MAX:
+            # They all fit, most likely.
+            news = {it.digest[: _NAME_DIGITS // 2] for it in contents}
+            if len(news) == len(contents) and names.isdisjoint(news):
+                members += contents
+                names |= news
+                self.size = whole
+                return len(contents)
         number = start
         for number in range(start, len(contents)):
             it = contents[number]
@@ -132,42 +149,25 @@ class PackBuilder:
             key, first = ContentKey(self.algorithm, members[0].digest), members[0]
             frame = first.data[LOCAL_SIZE:-MEMBER_TAIL_SIZE] + salt
             members[0] = packed(key, first.size, frame)
-        parts = [it.data for it in members]
-        at = 0
-        for _digest, _size, stored, check, data in members:
-            parts.append(
-                _CENTRAL.pack(
-                    b"PK\1\2",
-                    _VERSION,
-                    _VERSION,
-                    0,
-                    0,
-                    0,
-                    _DATE,
-                    check,
-                    stored,
-                    stored,
-                    _NAME_SIZE,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    at,
-                )
-            )
-            parts.append(data[_LOCAL.size : LOCAL_SIZE])
-            at += len(data)
-        count, central = len(members), len(members) * _CENTRAL_SIZE
-        parts.append(_END.pack(b"PK\5\6", 0, 0, count, count, central, at, 0))
+        # Column by column: there are many of them.
+        digests, sizes, stored, checks, parts = map(list, zip(*members, strict=True))
+        *offsets, central = accumulate(map(len, parts), initial=0)
+        heads = map(
+            _CENTRAL.pack,
+            repeat(_CENTRAL_FIRST),
+            checks,
+            stored,
+            stored,
+            repeat(_CENTRAL_MIDDLE),
+            offsets,
+        )
+        names = [data[_LOCAL.size : LOCAL_SIZE] for data in parts]
+        parts += chain.from_iterable(zip(heads, names, strict=True))
+        count = len(members)
+        parts.append(_END.pack(b"PK\5\6", 0, 0, count, count, count * _CENTRAL_SIZE, central, 0))
         pack = encrypt(b"".join(parts))
         contents = PackContents(
-            hashlib.sha256(pack).digest(),
-            len(pack),
-            self.algorithm,
-            [it.digest for it in members],
-            [it.size for it in members],
-            [it.stored for it in members],
+            hashlib.sha256(pack).digest(), len(pack), self.algorithm, digests, sizes, stored
         )
         return contents, pack
 
@@ -187,10 +187,9 @@ def read_directory(data: bytes, content_size: Callable[[bytes], int]) -> list[Me
     members: list[Member] = []
     offset = 0
     for at in range(start, end, _CENTRAL_SIZE):
-        fields = _CENTRAL.unpack_from(data, at)
-        stored = fields[8]
+        first, _, stored, _, _, begins = _CENTRAL.unpack_from(data, at)
         # Without a gap: manifests count on it.
-        if fields[0] != b"PK\1\2" or fields[16] != offset:
+        if first[:4] != b"PK\1\2" or begins != offset:
             raise ValueError("its central directory does not fit")
         offset += LOCAL_SIZE
         frame = data[offset : offset + stored]

@@ -40,7 +40,7 @@ from lifecycle_sync.vault.format import (
     salt_frame,
 )
 from lifecycle_sync.vault.frames import FrameCompressor, key_of
-from lifecycle_sync.vault.index import ObjectPlace, key_blob
+from lifecycle_sync.vault.index import ObjectPlace, key_blob, key_of_blob
 from lifecycle_sync.vault.manifest import (
     ManifestWriter,
     ObjectLine,
@@ -56,7 +56,9 @@ from lifecycle_sync.vault.sealing import opened, seal
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
-_VERSIONS = (VersionEvent, VersionLine)
+# The many first.
+_VERSIONS = (VersionLine, VersionEvent)
+_ABOUT_PRUNING = (PrunedEvent, CondemnedEvent)
 # So often is looked again for what was condemned meanwhile.
 _LOOKS_MAX = 100
 
@@ -156,8 +158,9 @@ class VaultWriter:
             needed = _contents_of(events) - self._stored
             put_again(vault, self, vault.endangered(sorted(needed)))
         events = self._told_anew(events)
-        self._refuse_unstored(events)
-        relied = _contents_of(events) | self._stored
+        contents = _contents_of(events)
+        self._refuse_unstored(contents - self._stored)
+        relied = contents | self._stored
         name = self._publish(events)
         if name:
             self._look_again(events, relied)
@@ -199,9 +202,10 @@ class VaultWriter:
     def _told_anew(self, events: Sequence[Event | VersionLine]) -> list[Event | VersionLine]:
         """The events, of which those that were pruned are told with a later time: so that they
         count."""
-        until = self._vault.index.pruned_at(
-            [it.version_id for it in events if isinstance(it, _VERSIONS)]
-        )
+        index = self._vault.index
+        if not index.has_pruned():
+            return list(events)
+        until = index.pruned_at([it.version_id for it in events if isinstance(it, _VERSIONS)])
         return [
             told_at(it, until[it.version_id] + 1)
             if isinstance(it, _VERSIONS) and it.at_ns <= until.get(it.version_id, it.at_ns - 1)
@@ -253,26 +257,19 @@ class VaultWriter:
             contents: list[PackLine | ObjectLine] = []
             contents += chain.from_iterable(map(split_pack, packs))
             contents += objects
-            for raw in _lines(contents, events):
-                manifest.line(raw)
+            manifest.lines(_lines(contents, events))
             # Only now has everything that the manifest speaks of to be durable.
             self._wait()
             name = manifest.publish()
         finally:
             manifest.discard()
         self._packs, self._objects, self._stored = [], [], set()
-        about = [it for it in events if isinstance(it, PrunedEvent | CondemnedEvent)]
+        about = [it for it in events if isinstance(it, _ABOUT_PRUNING)]
         self._vault.committed(name, manifest.length, header, [*contents, *about])
         return name
 
-    def _refuse_unstored(self, events: Sequence[Event | VersionLine]) -> None:
-        unknown = {
-            event.content
-            for event in events
-            if isinstance(event, _VERSIONS)
-            and event.content is not None
-            and key_blob(event.content) not in self._stored
-        }
+    def _refuse_unstored(self, needed: Iterable[bytes]) -> None:
+        unknown = {key_of_blob(blob) for blob in needed}
         missing = unknown - self._vault.contains(list(unknown))
         if missing:
             raise VaultError(
@@ -340,32 +337,29 @@ class VaultWriter:
 
 def _contents_of(events: Iterable[Event | VersionLine]) -> set[bytes]:
     """The contents that versions need, as `key_blob` has them."""
-    return {
-        key_blob(it.content)
-        for it in events
-        if isinstance(it, _VERSIONS) and it.content is not None
-    }
+    keys = {it.content for it in events if isinstance(it, _VERSIONS) and it.content is not None}
+    codes = {algorithm: code_byte(algorithm) for algorithm in {key.algorithm for key in keys}}
+    return {digest + codes[algorithm] for algorithm, digest in keys}
 
 
 def _lines(
     contents: Sequence[PackLine | ObjectLine], events: Sequence[Event | VersionLine]
 ) -> Iterator[bytes]:
-    """Each line of contents before the first event that speaks of one of them, so that a
-    compressor finds the digest again nearby."""
-    line_of: dict[bytes, int] = {}
-    for number, it in enumerate(contents):
-        if isinstance(it, PackLine):
-            line_of.update(dict.fromkeys(it.digests, number))
-        else:
-            line_of[it.key.digest] = number
+    """Each line of contents before the event that speaks of its first one, so that a compressor
+    finds the digests again nearby."""
+    firsts = {
+        it.digests[0] if isinstance(it, PackLine) else it.key.digest: number
+        for number, it in enumerate(contents)
+    }
     told = [False] * len(contents)
     for event in events:
+        raw = event.raw if isinstance(event, VersionLine) else encode_event(event)
         if isinstance(event, _VERSIONS) and event.content is not None:
-            number = line_of.get(event.content.digest, -1)
+            number = firsts.get(event.content.digest, -1)
             if number >= 0 and not told[number]:
                 told[number] = True
                 yield _content_line(contents[number])
-        yield event.raw if isinstance(event, VersionLine) else encode_event(event)
+        yield raw
     yield from (_content_line(it) for it, done in zip(contents, told, strict=True) if not done)
 
 
