@@ -1,7 +1,7 @@
 """Random lives of an estate, beside a dictionary; see tests/support/estate_machine.py.
 
-Each seed leads five of them, `--first N --lives 1` repeats them; hypothesis says which steps came
-to what fails, and with `--shrink` the fewest that do.
+Each seed leads five of them, each fourth with encrypted vaults; `--first N --lives 1` repeats them.
+Hypothesis says which steps came to what fails, and with `--shrink` the fewest that do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.support.estate_machine import TALLY, EstateMachine
+from tests.support.estate_machine import TALLY, EncryptedMachine, EstateMachine
 
 
 def _lead(first: int, steps: int, shrink: bool) -> tuple[Counter[str], str]:
@@ -31,7 +31,8 @@ def _lead(first: int, steps: int, shrink: bool) -> tuple[Counter[str], str]:
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(seed(first)(EstateMachine), settings=chosen)
+        kind = EncryptedMachine if first % 4 == 3 else EstateMachine
+        run_state_machine_as_test(seed(first)(kind), settings=chosen)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told
         return Counter(TALLY), f"{error}\n{traceback.format_exc()}"
     return Counter(TALLY), ""

@@ -66,7 +66,8 @@ def make_key(base: Path, where: str) -> str:
     return public
 
 
-def _settings_in(base: Path) -> dict[str, Any]:
+def further_settings(base: Path) -> dict[str, Any]:
+    """Of copies and keys, as they lie there."""
     copies = {"backup_copies": [base / COPY]} if (base / COPY).exists() else {}
     return _keys_in(base) | copies
 
@@ -172,7 +173,7 @@ class Estate:
         vars(objects)["PART_SIZE_MAX"] = PART
         self.base = base
         self.ledger = ledger or Ledger()
-        self.house = House(base, fs=fs, clock=clock or AheadClock(), **_settings_in(base))
+        self.house = House(base, fs=fs, clock=clock or AheadClock(), **further_settings(base))
         self.engine = self.house.engine
         self.root = self.house.root
 
@@ -400,9 +401,9 @@ class Estate:
             reason="its disk is full",
         )
 
-    def heal(self) -> list[VaultOutcome]:
+    def heal(self, *, contents: bool = False) -> list[VaultOutcome]:
         """Every byte of the vaults, and whatever is damaged from wherever it can be had."""
-        manner = Manner(share=1.0, heal=True)
+        manner = Manner(share=1.0, contents=contents, heal=True)
         return verify_vaults(self.engine, manner, progress=NoProgress(), cancel=CancelToken())
 
     def copy_vault(self, place: str = COPY) -> CopyReport:

@@ -3,9 +3,9 @@ state machine.
 
 People write and remove files, orders keep them and take them away; a process is killed in the
 middle of one, its disk is full, it sleeps while others give orders of their own; a bit in a vault
-flips, the database is lost or an older one. After every step the next process recovers, and what
-the dictionary (`Ledger`) has is there: each file as it was, every version that was told, every
-content that was anywhere.
+flips, and is healed; the database is lost or an older one. After every step the next process
+recovers, and what the dictionary (`Ledger`) has is there: each file as it was, every version that
+was told, every content that was anywhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from lifecycle_sync.act.occupied import Conflict
+from lifecycle_sync.config import Settings
 from lifecycle_sync.errors import BusyError, LifecycleError, VaultMissingError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.act import ActFile
@@ -32,9 +33,17 @@ from lifecycle_sync.service import order
 from lifecycle_sync.service.rebuild import rebuild
 from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
-from lifecycle_sync.vault.format import RESERVE_NAME
+from lifecycle_sync.vault.format import QUARANTINE, RECIPIENTS_NAME, RESERVE_NAME
 from tests.support import invariants
-from tests.support.estate import OLD_NS, AheadClock, Estate, Look, Order
+from tests.support.estate import (
+    OLD_NS,
+    AheadClock,
+    Estate,
+    Look,
+    Order,
+    further_settings,
+    make_key,
+)
 from tests.support.forks import begin_child, end_child, in_child
 from tests.support.ground import folder as empty_folder
 from tests.support.house import settings_in
@@ -78,6 +87,16 @@ def _prune(estate: Estate) -> None:
         estate.prune()
 
 
+def _heal(estate: Estate) -> None:
+    if (estate.base / "vault").exists():
+        estate.heal()
+
+
+def _copy(estate: Estate) -> None:
+    if (estate.base / "vault").exists():
+        estate.copy_vault()
+
+
 ORDERS: dict[str, Order] = {
     "backup": Estate.back_up,
     "delete": _delete,
@@ -87,6 +106,8 @@ ORDERS: dict[str, Order] = {
     "restore": _restore,
     "replace": _replace,
     "prune": _prune,
+    "heal": _heal,
+    "copy": _copy,
 }
 NAMES = st.sampled_from(sorted(ORDERS))
 
@@ -119,10 +140,15 @@ class _From(Steps):
 class EstateMachine(RuleBasedStateMachine):
     """Each step is one of the rules; what must hold is looked at in each."""
 
+    # As a `Workload` has them.
+    keys = ""
+
     def __init__(self) -> None:
         super().__init__()
         self._folder = empty_folder()
         self.base = self._folder.__enter__()
+        if self.keys:
+            make_key(self.base, self.keys)
         (self.base / "outside").mkdir()
         estate = Estate(self.base)
         for policy in estate.engine.statements.policies():
@@ -244,8 +270,9 @@ class EstateMachine(RuleBasedStateMachine):
             for top in ("vault", "archive")
             for it in (self.base / top).rglob("*")
             if it.is_file() and it.stat().st_size and (self.base / top / "FORMAT").exists()
-            # Of what lies there to make room one byte is as good as another.
-            if it.name != RESERVE_NAME
+            # Of what lies there to make room one byte is as good as another, and so of what was
+            # set aside; and who opens a vault writes anew to whom it is encrypted.
+            if it.name not in (RESERVE_NAME, RECIPIENTS_NAME) and it.parent.name != QUARANTINE
         )
         if not files:
             return
@@ -261,10 +288,42 @@ class EstateMachine(RuleBasedStateMachine):
             estate.close()
             flip(path, place, bit)
         assert damaged, f"verify misses {path}:{place}:{bit}"
-        for index in (self.base / "registry.db.index").iterdir():
-            # It has forgotten what was damaged.
-            index.unlink()
+        # The index has forgotten what was damaged.
+        shutil.rmtree(self.base / "registry.db.index")
         self._recover("flip")
+
+    @rule(
+        which=st.integers(0, 10**6),
+        at=st.integers(0, 10**9),
+        bit=st.integers(0, 7),
+        step=STEPS,
+        after=st.booleans(),
+    )
+    def healed(self, which: int, at: int, bit: int, step: int, after: bool) -> None:
+        """A bit in a vault that has a copy; healing is killed, and comes to its end."""
+        if not (self.base / "vault/FORMAT").exists():
+            return
+        estate = Estate.reopen(self.base)
+        estate.copy_vault()
+        estate.close()
+        files = sorted(
+            it
+            for top in ("packs", "objects", "manifests")
+            for it in (self.base / "vault" / top).rglob("*")
+            if it.is_file() and not it.name.startswith(".")
+        )
+        if not files:
+            return
+        path = files[which % len(files)]
+        flip(path, at % path.stat().st_size, bit)
+        status = in_child(lambda: self._run("heal", Steps(step, kill, after=after)), self.base)
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert was_killed or status == 0, (self.base / "error").read_text()
+        estate = Estate.reopen(self.base)
+        # What no manifest tells of is looked at only with all contents.
+        estate.heal(contents=True)
+        estate.close()
+        self._recover("healed, killed before" if was_killed else "healed")
 
     @rule()
     def remember(self) -> None:
@@ -285,8 +344,11 @@ class EstateMachine(RuleBasedStateMachine):
     def lost(self) -> None:
         self._lose_database()
         (self.base / "outside/before").unlink(missing_ok=True)
-        rebuild(settings_in(self.base), [self.base / "root"], clock=AheadClock())
+        rebuild(self._settings(), [self.base / "root"], clock=AheadClock())
         self._recover("no database")
+
+    def _settings(self) -> Settings:
+        return settings_in(self.base, **further_settings(self.base))
 
     def _lose_database(self) -> None:
         for name in _DATABASE:
@@ -312,3 +374,9 @@ class EstateMachine(RuleBasedStateMachine):
             estate.recover()
             estate.purge(days=0)
             invariants.check_durable(estate)
+
+
+class EncryptedMachine(EstateMachine):
+    """The same with vaults that are encrypted."""
+
+    keys = "there"

@@ -18,7 +18,7 @@ from lifecycle_sync.testing.fileops import kill
 from lifecycle_sync.testing.power import ALL, Disk, VolatileFileOps
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
 from tests.support import invariants
-from tests.support.estate import AheadClock, Estate
+from tests.support.estate import AheadClock, Estate, further_settings
 from tests.support.forks import Forker, in_child
 from tests.support.house import settings_in
 from tests.support.points import PointError, prepared
@@ -126,7 +126,7 @@ def _after(base: Path, database: str) -> None:
     shutil.rmtree(base / "before")
     shutil.rmtree(base / "graveyard", ignore_errors=True)
     if database == NONE:
-        rebuild(settings_in(base), [base / "root"], clock=AheadClock())
+        rebuild(settings_in(base, **further_settings(base)), [base / "root"], clock=AheadClock())
     estate = Estate.reopen(base)
     try:
         estate.recover()

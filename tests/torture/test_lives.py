@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.support.estate_machine import EstateMachine
+from tests.support.estate_machine import EncryptedMachine, EstateMachine
 
 TestEstateLives = EstateMachine.TestCase
-TestEstateLives.settings = settings(
+TestEncryptedLives = EncryptedMachine.TestCase
+TestEstateLives.settings = TestEncryptedLives.settings = settings(
     max_examples=2,
     stateful_step_count=8,
     deadline=None,
