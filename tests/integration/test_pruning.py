@@ -19,6 +19,7 @@ from lifecycle_sync.errors import GuardError, StorageFullError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import PrunedEvent
 from lifecycle_sync.model.operation import Operation
+from lifecycle_sync.service import pruning, retaining
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.guarding import set_enforcement
 from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
@@ -83,6 +84,45 @@ def test_what_no_rule_keeps_goes_and_the_journal_says_why(house):
         assert "1 version is kept" in (operation.details or "")
     assert house.engine.registry.pending_operations(None) == []
     assert prune(house).versions == 0
+
+
+def test_of_many_versions_some_are_judged_at_a_time(house, monkeypatch):
+    for number in range(6):
+        house.write(f"more {number}", b"whatever")
+    house.sync()
+    house.engine.acts.back_up(house.repository)
+    monkeypatch.setattr(retaining, "VERSIONS_MAX", 4)
+    monkeypatch.setattr(pruning, "_VERSIONS", 3)
+    registry = house.engine.registry
+    asked: list[int] = []
+    right = registry.kept_versions
+
+    def kept(file_ids):
+        found = right(file_ids)
+        asked.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr(registry, "kept_versions", kept)
+    rules(house, max_versions=0, allow_empty=True)
+    dry = prune_vault(house.engine, Pruning(allow_empty=True), How(dry_run=True))
+    assert (dry.files, dry.versions) == (8, 12)
+    outcome = prune(house, allow_empty=True)
+    assert (outcome.files, outcome.versions, outcome.size) == (8, 12, dry.size)
+    assert max(asked) <= 4
+    assert len(journal(house)) == 8
+    assert not any(numbers(house).values())
+
+
+def test_what_is_held_when_it_is_to_go_stays_however_many(house, monkeypatch):
+    """A hold that came after the judging is seen by the statement that writes the intent."""
+    rules(house, max_versions=1)
+    monkeypatch.setattr(house.engine.registry, "held", lambda file_ids, at_ns: {})
+    file = house.record("a")
+    house.engine.statements.hold(file_id=file.file_id, reason="audit", owner="me")
+    outcome = prune(house)
+    assert (outcome.files, outcome.versions, outcome.waits) == (1, 2, {"hold": 2})
+    assert numbers(house) == {b"a": [3, 2, 1], b"b": [3]}
+    assert house.engine.registry.pending_operations(None) == []
 
 
 def test_the_last_version_goes_only_when_that_is_meant(house, clock):

@@ -19,7 +19,7 @@ from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.format import decode_format
 from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
-from lifecycle_sync.vault.vault import Vault
+from lifecycle_sync.vault.vault import Vault, VaultWriter
 from tests.support.vaults import VaultHouse, key_of, read
 
 _DAY = 24 * 3600 * 10**9
@@ -135,6 +135,30 @@ def test_packs_that_are_mostly_empty_are_copied_out_of(house):
         assert after != before
         assert (house.path / after).stat().st_size < 200_000
     whole(house, contents[:3])
+
+
+def test_what_is_copied_out_is_told_before_it_is_much(house, monkeypatch):
+    """Of tiny contents a pack has many, and until a manifest tells of a copy it is in memory."""
+    monkeypatch.setattr(pruning, "_MEMBERS_PER_COMMIT", 7)
+    monkeypatch.setattr(pruning, "_PACKS", 2)
+    contents = [[noise(100 * pack + number, 300) for number in range(40)] for pack in range(5)]
+    most = 0
+    right = VaultWriter.add_packed
+
+    def add(self, algorithm, packed):
+        nonlocal most
+        right(self, algorithm, packed)
+        most = max(most, len(self._stored))
+
+    with house.open() as vault:
+        for some in contents:
+            _, versions = house.store(vault, {b"%d" % it: data for it, data in enumerate(some)})
+            take_back(house, vault, versions[10:])
+        monkeypatch.setattr(VaultWriter, "add_packed", add)
+        report = run(house, vault)
+        assert (report.emptied, report.deleted, report.unsaved) == (5, 5, [])
+    assert most == 7
+    whole(house, [data for some in contents for data in some[:10]])
 
 
 def test_a_dry_run_changes_nothing_and_says_the_same(house):

@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle_sync.decide.choice import Rules
-from lifecycle_sync.decide.retention import Timed, beyond, marks_of, of_file, prunable, retained
+from lifecycle_sync.decide.retention import (
+    Timed,
+    beyond,
+    marks_of,
+    of_file,
+    prunable,
+    retained,
+    unkept,
+)
 from lifecycle_sync.model.file import FileFlag, Tracking
 from lifecycle_sync.model.plan import KeptVersion, VersionMark
 from lifecycle_sync.model.policy import SHIPPED, KeepRules, LifecyclePolicy, Match
@@ -249,6 +258,32 @@ def test_keep_rules_of_every_policy_that_matches_join():
     yearly = LifecyclePolicy("rare", match=Match(["*"]), max_versions=9, keep=KeepRules(last=3))
     other = LifecyclePolicy("other", match=Match(["/nowhere/*"]), keep=KeepRules(last=8))
     assert kept_days(Rules([*SHIPPED, tall, yearly, other]), *range(1, 9)) == [1, 2, 3]
+
+
+def test_what_is_judged_for_many_files_is_what_is_told_of_each():
+    chosen = random.Random(30)
+    different = 0
+    for seed in range(400):
+        found = timelines_.timeline(chosen)
+        policies = [
+            replace(it, name=f"p{number}", match=chosen.choice([None, Match(["*"])]))
+            for number, it in enumerate(timelines_.policies(chosen))
+        ]
+        if seed % 2:
+            # As nearly all are.
+            policies = [replace(it, keep=KeepRules()) for it in policies]
+        flags = chosen.choice([0, 0, int(FileFlag.SUSPECT)])
+        file = subject(500, explicit=chosen.choice([None, "p0"]), flags=flags)
+        of = [KeptVersion(it.version_id, 1, it.kept_ns, 5, None) for it in found]
+        rules = Rules([*SHIPPED, *policies])
+        told = [it.version.version_id for it in of_file(file, of, rules, NOW) if not it.kept]
+        policy, judged = unkept(file, of, rules, NOW)
+        assert [it.version_id for _, it in judged] == told
+        assert policy is rules.choose(file, NOW)
+        newest_first = [it.version.version_id for it in of_file(file, of, rules, NOW)]
+        assert [newest_first[newer] for newer, _ in judged] == told
+        different += 0 < len(told) < len(of)
+    assert different > 100
 
 
 def test_what_may_have_rotted_or_is_not_followed_keeps_all():

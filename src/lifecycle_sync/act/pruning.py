@@ -9,47 +9,78 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lifecycle_sync.act.site import COMPLETED, Done, Results, Site, intend
-from lifecycle_sync.model.act import ActFile, ActOutcome
-from lifecycle_sync.model.plan import Beyond
+import msgspec
+
+from lifecycle_sync.act.site import SKIPPED, Done, Site
+from lifecycle_sync.model.act import Intent
+from lifecycle_sync.model.plan import Unkept
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
+# Rows of one transaction of the journal.
+_PORTION = 5_000
 
 
-class Pruned(NamedTuple):
-    """A file, and those of its versions that go."""
+class Withdrawn(NamedTuple):
+    """What came of some files: how many were done, of how many versions, with how many bytes; and
+    those that were left as they are, each with the reason."""
 
-    file: ActFile
-    versions: Sequence[Beyond]
+    files: int
+    versions: int
+    size: int
+    left: list[tuple[Unkept, Done]]
 
 
-def prune_versions(site: Site, pruned: Sequence[Pruned]) -> list[Done]:
-    """Keep these versions no longer; those of a file that somebody holds stay. The size of what is
-    done is that of the versions."""
+class _Details(msgspec.Struct):
+    """What the journal says of a file."""
+
+    versions: list[int]
+    bytes: int
+    rule: str
+    reason: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def prune_versions(site: Site, files: Sequence[Unkept]) -> Withdrawn:
+    """Keep these versions no longer; those of a file that somebody holds stay."""
     vault = site.vaults.backup()
-    of = {it.file.file_id: it.versions for it in pruned}
-
-    def details(file: ActFile) -> dict[str, object]:
-        first = of[file.file_id][0]
-        return {
-            "versions": [it.number for it in of[file.file_id]],
-            "bytes": sum(it.size for it in of[file.file_id]),
-            "rule": first.policy_name,
-            "reason": first.reason,
-        }
-
-    files = [it.file for it in pruned]
-    ordered = intend(site, "prune", files, unless_held=True, details=details)
-    results = Results(ordered.refused)
-    going = [it for _, file in ordered.files for it in of[file.file_id]]
+    intents = [
+        Intent(operation_id, it.file_id, "prune", _details(it))
+        for operation_id, it in zip(site.ids.take(len(files)), files, strict=True)
+    ]
+    refused: dict[bytes, str] = {}
+    for start in range(0, len(intents), _PORTION):
+        refused |= site.registry.begin_operations(
+            site.act, intents[start : start + _PORTION], site.now_ns(), unless_held=True
+        )
+    left = []
+    if refused:
+        by_id = {it.file_id: it for it in files}
+        for intent in intents:
+            if intent.operation_id in refused:
+                it = by_id.pop(intent.file_id)
+                reason = refused[intent.operation_id]
+                left.append((it, Done(it.file_id, it.path, SKIPPED, reason, it.size)))
+        files = list(by_id.values())
+    going = [version.version_id for it in files for version in it.versions]
     if not going:
-        return results.finish(site, [])
-    at_ns = max(site.now_ns(), *(it.kept_ns for it in going))
-    manifest = withdraw(vault, [it.version_id for it in going], at_ns, _REASON)
-    site.registry.drop_versions([(it.file_id, it.version_id) for it in going], at_ns)
-    for operation_id, file in ordered.files:
-        size = sum(it.size for it in of[file.file_id])
-        results.add(file._replace(size=size), ActOutcome(operation_id, COMPLETED))
-        site.told.advance(1, size)
-    return results.finish(site, [(vault.store_id, manifest)])
+        return Withdrawn(0, 0, 0, left)
+    newest_ns = max([version.kept_ns for it in files for version in it.versions])
+    at_ns = max(site.now_ns(), newest_ns)
+    manifest = withdraw(vault, going, at_ns, _REASON)
+    site.registry.drop_versions(
+        [(it.file_id, version.version_id) for it in files for version in it.versions], at_ns
+    )
+    site.registry.complete_operations(
+        site.act, site.now_ns(), manifests=[(vault.store_id, manifest)]
+    )
+    size = sum([it.size for it in files])
+    site.told.advance(len(files), size)
+    return Withdrawn(len(files), len(going), size, left)
+
+
+def _details(it: Unkept) -> str:
+    numbers = [version.number for version in it.versions]
+    return _encode(_Details(numbers, it.size, it.policy_name, it.reason)).decode()

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.model.file import FileFlag, Tracking
@@ -24,8 +25,21 @@ from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
 
 # As a number: this is asked of each file.
 _SUSPECT = FileFlag.SUSPECT.value
+_TRACKED = Tracking.TRACKED.value
+_NO_RULES = KeepRules()
+_age = attrgetter("kept_ns", "version_id")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Period = tuple[int, ...]
+
+
+class Versioned(Protocol):
+    """A version as far as keeping needs it: see `Timed`."""
+
+    @property
+    def version_id(self) -> bytes: ...
+
+    @property
+    def kept_ns(self) -> int: ...
 
 
 class Timed(NamedTuple):
@@ -39,7 +53,7 @@ class Timed(NamedTuple):
 class VersionVerdict(NamedTuple):
     """Whether a version is kept. `reasons` are all that speak for it; without one it may go."""
 
-    version: Timed
+    version: Versioned
     reasons: tuple[str, ...]
 
     @property
@@ -48,7 +62,7 @@ class VersionVerdict(NamedTuple):
 
 
 def retained(
-    versions: Sequence[Timed],
+    versions: Sequence[Versioned],
     policies: Sequence[LifecyclePolicy],
     *,
     pinned: Collection[bytes] = (),
@@ -59,7 +73,7 @@ def retained(
     Of several policies each keeps what it keeps. `pinned` are ids that stay whatever the rules say.
     Where two versions were kept in the same nanosecond the greater id is the newer one.
     """
-    newest_first = sorted(versions, key=lambda it: (it.kept_ns, it.version_id), reverse=True)
+    newest_first = sorted(versions, key=_age, reverse=True)
     reasons: list[list[str]] = [[] for _ in newest_first]
     for policy in policies:
         _first(reasons, _newest(policy), "version")
@@ -82,28 +96,53 @@ def of_file(
     file: Subject, versions: Sequence[KeptVersion], rules: Rules, at_ns: int
 ) -> list[VersionVerdict]:
     """The verdict on each version of a file, the newest first, by the rules that hold for it."""
-    policies = [rules.choose(file, at_ns)]
-    policies += [replace(other, max_versions=0) for other in rules.joining(file, at_ns)]
-    pinned = ""
-    if file.tracking != Tracking.TRACKED.value:
-        pinned = "the file is not followed any more"
-    elif file.flags & _SUSPECT:
-        pinned = "the file may have rotted"
+    pinned = _pinned(file)
     return retained(
-        [Timed(version.version_id, version.kept_ns) for version in versions],
-        policies,
+        versions,
+        [rules.choose(file, at_ns), *_joining(file, rules, at_ns)],
         pinned=[version.version_id for version in versions] if pinned else (),
         pinned_reason=pinned,
     )
+
+
+def unkept(
+    file: Subject, versions: Sequence[KeptVersion], rules: Rules, at_ns: int
+) -> tuple[LifecyclePolicy, list[tuple[int, KeptVersion]]]:
+    """The policy that governs a file, and of its versions those that no rule keeps, the newest
+    first, each with how many are newer: what `of_file` comes to, without its reasons."""
+    policy = rules.choose(file, at_ns)
+    if _pinned(file):
+        return policy, []
+    joining = _joining(file, rules, at_ns)
+    newest_first = sorted(versions, key=_age, reverse=True)
+    if joining or (policy.versioning_enabled and policy.keep != _NO_RULES):
+        kept = [it.kept for it in retained(versions, [policy, *joining])]
+        return policy, [it for it in enumerate(newest_first) if not kept[it[0]]]
+    # Nearly every file: so many are kept, and the others are not.
+    number = _newest(policy)
+    return policy, list(enumerate(newest_first[number:], number))
+
+
+def _pinned(file: Subject) -> str:
+    """Why all versions of a file stay, whatever the rules say; empty where they do not."""
+    if file.tracking != _TRACKED:
+        return "the file is not followed any more"
+    return "the file may have rotted" if file.flags & _SUSPECT else ""
+
+
+def _joining(file: Subject, rules: Rules, at_ns: int) -> list[LifecyclePolicy]:
+    """The policies whose keep rules join those of the one that governs a file."""
+    return [replace(other, max_versions=0) for other in rules.joining(file, at_ns)]
 
 
 def marks_of(
     file: Subject, versions: Sequence[KeptVersion], rules: Rules, now_ns: int
 ) -> Iterator[VersionMark]:
     """What is to be written back about the versions of a file: nothing where it is so already."""
-    kept = {it.version.version_id: it.kept for it in of_file(file, versions, rules, now_ns)}
+    _policy, found = unkept(file, versions, rules, now_ns)
+    going = {version.version_id for _newer, version in found}
     for version in versions:
-        if kept[version.version_id]:
+        if version.version_id not in going:
             if version.beyond_ns is not None:
                 yield VersionMark(file.file_id, version.version_id, None)
         elif version.beyond_ns is None:
@@ -114,31 +153,28 @@ def beyond(
     file: Subject, versions: Sequence[KeptVersion], rules: Rules, at_ns: int, held: str | None
 ) -> Iterator[Beyond]:
     """The versions of a file that no rule keeps; `held` is the reason of a hold on the file."""
-    by_id = {version.version_id: version for version in versions}
-    policy = rules.choose(file, at_ns)
-    for newer, verdict in enumerate(of_file(file, versions, rules, at_ns)):
-        if not verdict.kept:
-            version = by_id[verdict.version.version_id]
-            yield Beyond(
-                file_id=file.file_id,
-                repository_id=file.repository_id,
-                path=file.path,
-                version_id=version.version_id,
-                number=version.number,
-                kept_ns=version.kept_ns,
-                size=version.size,
-                policy_name=policy.name,
-                reason=why_beyond(policy, newer),
-                guard="" if held is None else "hold",
-                waits="" if held is None else held or "no reason given",
-            )
+    policy, found = unkept(file, versions, rules, at_ns)
+    for newer, version in found:
+        yield Beyond(
+            file_id=file.file_id,
+            repository_id=file.repository_id,
+            path=file.path,
+            version_id=version.version_id,
+            number=version.number,
+            kept_ns=version.kept_ns,
+            size=version.size,
+            policy_name=policy.name,
+            reason=why_beyond(policy, newer),
+            guard="" if held is None else "hold",
+            waits="" if held is None else held or "no reason given",
+        )
 
 
 def why_beyond(policy: LifecyclePolicy, newer: int) -> str:
     """Why no rule keeps a version that has so many newer ones."""
     number = _newest(policy)
     kept = "1 version is kept" if number == 1 else f"{number:,} versions are kept"
-    rules = ", and no keep rule asks for it" if policy.keep != KeepRules() else ""
+    rules = ", and no keep rule asks for it" if policy.keep != _NO_RULES else ""
     return f"{kept} and {newer:,} {'is' if newer == 1 else 'are'} newer{rules}"
 
 
@@ -168,7 +204,7 @@ def _first(reasons: Sequence[list[str]], number: int, name: str) -> None:
 
 
 def _last_of_each(
-    newest_first: Sequence[Timed],
+    newest_first: Sequence[Versioned],
     reasons: Sequence[list[str]],
     name: str,
     number: int,

@@ -99,8 +99,7 @@ class VersionMark(NamedTuple):
     beyond_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Beyond:
+class Beyond(NamedTuple):
     """A version that no rule keeps, and why it is that: it is marked for pruning, and nothing
     happens to it by this plan. `guard` and `waits` as for an action."""
 
@@ -115,6 +114,26 @@ class Beyond:
     reason: str
     guard: str = ""
     waits: str = ""
+
+
+class Unkept(NamedTuple):
+    """A file and those of its versions that no rule keeps, the newest first; `reason` is that of
+    the newest of them. `alone`: it would have none left. `guard` and `waits` as for an action."""
+
+    file_id: bytes
+    repository_id: bytes
+    path: bytes
+    policy_name: str
+    reason: str
+    versions: tuple[KeptVersion, ...]
+    alone: bool
+    guard: str = ""
+    waits: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of what these versions hold, not compressed."""
+        return sum([it.size for it in self.versions])
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,14 @@ class ActStore(Protocol):
         """
         ...
 
+    def complete_operations(
+        self, act: ActRun, now_ns: int, *, manifests: Sequence[tuple[bytes, str]] = ()
+    ) -> int:
+        """Write down that every intent of this act that is pending was done, and did nothing to
+        records; and that `manifests` (vault, name) are in the registry. All of it or nothing; how
+        many that were."""
+        ...
+
     def pending_operations(self, repository_id: bytes | None) -> list[Operation]:
         """Those of acts on a repository, or all, by act and in the order of their ids. The living
         ones are among them."""
@@ -229,6 +237,10 @@ class DueStore(Protocol):
     def kept_versions(self, file_ids: Iterable[bytes]) -> dict[bytes, list[KeptVersion]]:
         """The versions of files in the vault that backups go to, newest first, by file; files
         without any are left out."""
+        ...
+
+    def count_versions(self, file_ids: Iterable[bytes]) -> int:
+        """How many versions these files have, wherever they are kept."""
         ...
 
     def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:

@@ -87,9 +87,19 @@ class SqliteDue(SqliteBase):
         with self._db.read() as connection:
             rows = connection.execute(DUE["kept_versions"], {"ids": ids}).fetchall()
         found: dict[bytes, list[KeptVersion]] = {}
-        for file_id, *rest in rows:
-            found.setdefault(file_id, []).append(KeptVersion(*rest))
+        for row in rows:
+            version = KeptVersion._make(row[1:])
+            of = found.get(row[0])
+            if of is None:
+                found[row[0]] = [version]
+            else:
+                of.append(version)
         return found
+
+    def count_versions(self, file_ids: Iterable[bytes]) -> int:
+        ids = json.dumps([file_id.hex() for file_id in file_ids])
+        with self._db.read() as connection:
+            return int(connection.execute(DUE["count_versions"], {"ids": ids}).get)
 
     def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
         with self._db.read() as connection:
@@ -132,39 +142,39 @@ class SqliteDue(SqliteBase):
 
 def subject(row: Row) -> Subject:
     """The order of `subject_columns` in sql/due.sql."""
-    (row_id, seq, file_id, repository_id, root, directory, name, kind, file_type) = row[:9]
-    (size, mtime_ns, ctime_ns, inode, atime_ns, uid, registered_ns, state, flags) = row[9:18]
-    (tracking, missing, checksum, hash_due, policy, version_ns, archived, expiry_ns, next_ns) = row[
-        18:27
-    ]
-    (downloaded_ns,) = row[27:]
+    (
+        row_id, seq, file_id, repository_id, root, directory, name, kind, file_type, size, mtime_ns,
+        ctime_ns, inode, atime_ns, uid, registered_ns, state, flags, tracking, missing, checksum,
+        hash_due, policy, version_ns, archived, expiry_ns, next_ns, downloaded_ns,
+    ) = row  # fmt: skip
+    # By their places: this is made for each file that is judged.
     return Subject(
-        row_id=row_id,
-        seq=seq,
-        file_id=file_id,
-        repository_id=repository_id,
-        root=root,
-        path=directory + b"/" + name if directory else name,
-        kind=codes.KINDS[kind],
-        file_type=codes.FILE_TYPES[file_type],
-        size=size,
-        mtime_ns=mtime_ns,
-        ctime_ns=ctime_ns,
-        inode=inode,
-        atime_ns=atime_ns,
-        uid=uid,
-        registered_ns=registered_ns or 0,
-        state=codes.STATES[state],
-        flags=flags & codes.PUBLIC_FLAGS,
-        tracking=tracking,
-        missing=bool(missing),
-        checksum=checksum,
-        hash_due=bool(hash_due),
-        explicit=policy if flags & codes.POLICY_SET else None,
-        last_version_ns=version_ns,
-        has_archive=bool(archived),
-        governed_by=policy,
-        expiry_ns=expiry_ns,
-        next_due_ns=next_ns,
-        downloaded_ns=downloaded_ns,
+        row_id,
+        seq,
+        file_id,
+        repository_id,
+        root,
+        directory + b"/" + name if directory else name,
+        codes.KINDS[kind],
+        codes.FILE_TYPES[file_type],
+        size,
+        mtime_ns,
+        ctime_ns,
+        inode,
+        atime_ns,
+        uid,
+        registered_ns or 0,
+        codes.STATES[state],
+        flags & codes.PUBLIC_FLAGS,
+        tracking,
+        bool(missing),
+        checksum,
+        bool(hash_due),
+        policy if flags & codes.POLICY_SET else None,
+        version_ns,
+        bool(archived),
+        policy,
+        expiry_ns,
+        next_ns,
+        downloaded_ns,
     )

@@ -8,12 +8,13 @@ from itertools import islice
 from lifecycle_sync.act import backup, purging, removal
 from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.erase import limits_of
-from lifecycle_sync.act.pruning import Pruned, prune_versions
+from lifecycle_sync.act.pruning import Withdrawn, prune_versions
 from lifecycle_sync.act.site import Done, Site
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
+from lifecycle_sync.model.plan import Unkept
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry
 from lifecycle_sync.mounts import filesystem_of, spins
@@ -169,18 +170,24 @@ class Acts(BringingBack):
     def prune_versions(
         self,
         repository: Repository,
-        files: Iterable[Pruned],
+        files: Iterable[Unkept],
+        came: Callable[[Withdrawn], None],
         *,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
-        """Keep versions of files of a root in the backup vault no longer."""
+        """Keep versions of files of a root in the backup vault no longer; `came` is told what came
+        of some of them, each time."""
         report = Report("prune")
         coming = iter(files)
         with self._order(repository, report, progress, cancel) as order:
             while batch := list(islice(coming, _PRUNED_FILES)):
                 with order.batch() as site:
-                    report.add(prune_versions(site, batch))
+                    it = prune_versions(site, batch)
+                report.completed += it.files
+                report.size += it.size
+                report.add(done for _file, done in it.left)
+                came(it)
                 order.check()
         return report
 

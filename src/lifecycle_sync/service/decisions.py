@@ -35,7 +35,17 @@ from lifecycle_sync.decide.planning import (
 from lifecycle_sync.model.file import Tracking
 from lifecycle_sync.model.hold import Hold, Switch
 from lifecycle_sync.model.operation import RunStatus
-from lifecycle_sync.model.plan import DESTRUCTIVE, Action, Beyond, Kept, Plan, Subject, Verb
+from lifecycle_sync.model.plan import (
+    DESTRUCTIVE,
+    Action,
+    Decided,
+    Kept,
+    Plan,
+    Subject,
+    Unkept,
+    Verb,
+    VersionMark,
+)
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
@@ -105,11 +115,7 @@ class Decisions:
         while page := self._registry.undecided(None, _PAGE):
             if cancel is not None:
                 cancel.check()
-            self._registry.write_decided(
-                [decide(file, rules, now_ns) for file in page],
-                page[-1].seq,
-                self._retaining.marks(page, rules, now_ns),
-            )
+            self._write_down(page, [decide(file, rules, now_ns) for file in page], rules, now_ns)
             count += len(page)
         # What was due and led to nothing has another date by now.
         after: tuple[int, int] | None = None
@@ -123,11 +129,30 @@ class Decisions:
                 != (file.governed_by, file.expiry_ns, file.next_due_ns)
             ]
             if changed:
-                marks = self._retaining.marks([file for _it, file in changed], rules, now_ns)
-                self._registry.write_decided([it for it, _file in changed], None, marks)
+                files = [file for _it, file in changed]
+                decided = [it for it, _file in changed]
+                self._write_down(files, decided, rules, now_ns, all_before=False)
                 count += len(changed)
             if after is None:
                 return count
+
+    def _write_down(
+        self,
+        files: Sequence[Subject],
+        decided: Sequence[Decided],
+        rules: Rules,
+        now_ns: int,
+        *,
+        all_before: bool = True,
+    ) -> None:
+        """Write what was decided about files, with the marks of their versions before it;
+        `all_before`: nothing up to the last of them is undecided then."""
+        last: list[VersionMark] = []
+        for marks in self._retaining.marks(files, rules, now_ns):
+            if last:
+                self._registry.write_decided([], None, last)
+            last = marks
+        self._registry.write_decided(decided, files[-1].seq if all_before else None, last)
 
     # -- plans -----------------------------------------------------------------------------
 
@@ -173,24 +198,13 @@ class Decisions:
         versions = sorted(beyond.versions, key=lambda it: (roots[it.repository_id].path, it.path))
         return replace(made, versions=tuple(versions), more_versions=beyond.more)
 
-    def beyond(
-        self, cancel: CancelToken | None = None
-    ) -> Iterator[list[tuple[list[Beyond], bool]]]:
-        """The versions that no rule keeps, judged now, page by page: of each file all, and whether
-        it would have none left. Changes nothing."""
+    def unkept(self, cancel: CancelToken | None = None) -> Iterator[list[Unkept]]:
+        """The versions that no rule keeps, judged now, page by page: of each file all, with what
+        stands against it that they go, the guard of their root before all. Changes nothing."""
         now_ns = self._clock.now_ns()
         roots = self._facts(None, now_ns, now_ns)
         situation = Situation(Rules(self._registry.policies()), roots, now_ns)
-        for page in self._retaining.beyond(situation, cancel or CancelToken()):
-            yield [(self._guarded(found, situation), alone) for found, alone in page]
-
-    @staticmethod
-    def _guarded(found: list[Beyond], situation: Situation) -> list[Beyond]:
-        """Versions with what stands against it that they go: the guard of their root before all."""
-        root = situation.roots[found[0].repository_id]
-        if not root.guard:
-            return found
-        return [replace(it, guard=root.guard, waits=root.waits) for it in found]
+        return self._retaining.unkept(situation, cancel or CancelToken())
 
     def _candidates(
         self,

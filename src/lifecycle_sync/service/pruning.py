@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lifecycle_sync.act.pruning import Pruned
-from lifecycle_sync.act.site import COMPLETED
+from lifecycle_sync.act.pruning import Withdrawn
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
 from lifecycle_sync.model.check import PRUNE, CheckNote
-from lifecycle_sync.model.plan import Beyond
+from lifecycle_sync.model.plan import Unkept
 from lifecycle_sync.service.act_orders import How
-from lifecycle_sync.service.act_report import Report
+from lifecycle_sync.service.act_report import HELD
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.vault_copies import checked_place
@@ -28,8 +27,8 @@ from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 EMPTY = "zero versions"
-# Files that are done in one run in the journal.
-_FILES = 20_000
+# Versions that are taken back in one run in the journal.
+_VERSIONS = 10_000
 ADVICE = "advice"
 
 
@@ -95,7 +94,11 @@ def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) ->
     vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
     if not how.dry_run:
         engine.decisions.settle(how.cancel)
-    going = _versions(engine, pruning, how, outcome)
+    going: Iterator[bytes] = iter(())
+    if how.dry_run:
+        going = _would_go(engine, pruning, how, outcome)
+    else:
+        _take_back(engine, pruning, how, outcome)
     outcome.vault = _contents(engine, vault, pruning, how, going)
 
 
@@ -167,88 +170,98 @@ def _refuse(engine: Engine, how: How) -> None:
         )
 
 
-def _versions(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> list[bytes]:
-    """Take back the versions that no rule keeps; for a dry run the ids of those."""
-    going: list[bytes] = []
-    outcome.waits.clear()
-    by_root: dict[bytes, list[list[Beyond]]] = {}
+def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
+    """Take back the versions that no rule keeps."""
+    by_root: dict[bytes, list[Unkept]] = {}
+    # Of these, how many versions.
+    gathered: Counter[bytes] = Counter()
 
-    def flush(files_min: int) -> None:
+    def flush(versions_min: int) -> None:
         for root_id, files in by_root.items():
-            if len(files) >= files_min:
-                _take_back(engine, root_id, files, how, outcome)
+            if gathered[root_id] >= versions_min:
+                _take_back_of(engine, root_id, files, how, outcome)
                 files.clear()
+                gathered[root_id] = 0
 
-    for page in engine.decisions.beyond(how.cancel):
-        for found, alone in page:
-            may = list(_free(engine, pruning, found, outcome, alone=alone))
-            if may and how.dry_run:
-                going += [it.version_id for it in may]
-                _count(outcome, [may])
-            elif may:
-                by_root.setdefault(may[0].repository_id, []).append(may)
-        flush(_FILES)
+    for page in _free(engine, pruning, how, outcome):
+        for it in page:
+            by_root.setdefault(it.repository_id, []).append(it)
+            gathered[it.repository_id] += len(it.versions)
+        flush(_VERSIONS)
     flush(1)
-    return going
+
+
+def _would_go(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> Iterator[bytes]:
+    """The ids of the versions that would be taken back."""
+    for page in _free(engine, pruning, how, outcome):
+        _count(outcome, page)
+        yield from (version.version_id for it in page for version in it.versions)
 
 
 def _free(
-    engine: Engine, pruning: Pruning, found: list[Beyond], outcome: PruneOutcome, *, alone: bool
-) -> Iterator[Beyond]:
-    """Those that nothing stands against."""
-    for it in found:
-        guard, why = it.guard, it.waits
-        if not guard and alone and not pruning.allow_empty:
-            guard, why = EMPTY, "its rules keep no version of it; --allow-empty says that is meant"
-        if not guard and pruning.sweep:
-            root = engine.registry.repository(it.repository_id)
-            if root is None or not root.enforce:
+    engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome
+) -> Iterator[list[Unkept]]:
+    """What no rule keeps and nothing stands against, page by page; what waits is counted."""
+    outcome.waits.clear()
+    advising = (
+        {it.repository_id for it in engine.registry.repositories() if not it.enforce}
+        if pruning.sweep
+        else set()
+    )
+    for page in engine.decisions.unkept(how.cancel):
+        free = []
+        for it in page:
+            guard, why = it.guard, it.waits
+            if not guard and it.alone and not pruning.allow_empty:
+                guard, why = (
+                    EMPTY,
+                    "its rules keep no version of it; --allow-empty says that is meant",
+                )
+            if not guard and it.repository_id in advising:
                 guard, why = ADVICE, "its root only advises; `lifecycle vault prune` orders it"
-        if guard:
-            outcome.waits[guard] += 1
-            outcome.why.setdefault(guard, why)
-        else:
-            yield it
+            if guard:
+                outcome.waits[guard] += len(it.versions)
+                outcome.why.setdefault(guard, why)
+            else:
+                free.append(it)
+        yield free
 
 
-def _count(outcome: PruneOutcome, files: list[list[Beyond]]) -> None:
+def _count(outcome: PruneOutcome, files: Sequence[Unkept]) -> None:
     outcome.files += len(files)
-    outcome.versions += sum(map(len, files))
-    outcome.size += sum(it.size for versions in files for it in versions)
+    outcome.versions += sum([len(it.versions) for it in files])
+    outcome.size += sum([it.size for it in files])
 
 
-def _take_back(
-    engine: Engine, root_id: bytes, files: list[list[Beyond]], how: How, outcome: PruneOutcome
+def _take_back_of(
+    engine: Engine, root_id: bytes, files: Sequence[Unkept], how: How, outcome: PruneOutcome
 ) -> None:
     repository = engine.registry.repository(root_id)
-    known = engine.registry.act_files([versions[0].file_id for versions in files])
     if repository is None:
         return
-    by_id = {versions[0].file_id: versions for versions in files}
-    pruned = [Pruned(file, by_id[file_id]) for file_id, file in known.items()]
+
+    def came(it: Withdrawn) -> None:
+        outcome.files += it.files
+        outcome.versions += it.versions
+        outcome.size += it.size
+        for file, done in it.left:
+            why = "hold" if done.reason.startswith(HELD) else "busy"
+            outcome.waits[why] += len(file.versions)
+
     try:
         report = engine.acts.prune_versions(
-            repository, pruned, progress=how.progress, cancel=how.cancel
+            repository, files, came, progress=how.progress, cancel=how.cancel
         )
     except (CancelledError, StorageFullError):
         raise
     except LifecycleError as error:
         outcome.errors.append((repository.path, error))
         return
-    _add(report, by_id, outcome)
-
-
-def _add(report: Report, by_id: dict[bytes, list[Beyond]], outcome: PruneOutcome) -> None:
     outcome.failed += report.failed
-    done = [it for it in report.done if it.status != COMPLETED]
-    for it in done:
-        outcome.waits["hold" if it.reason.startswith("held") else "busy"] += len(by_id[it.file_id])
-    left = {it.file_id for it in done}
-    _count(outcome, [versions for file_id, versions in by_id.items() if file_id not in left])
 
 
 def _contents(
-    engine: Engine, vault: Vault, pruning: Pruning, how: How, going: list[bytes]
+    engine: Engine, vault: Vault, pruning: Pruning, how: How, going: Iterable[bytes]
 ) -> PruneReport:
     how.progress.begin("prune", os.fsencode(vault.path), None, None)
     try:

@@ -13,11 +13,12 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.decide import retention
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.decide.planning import Situation
-from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, VersionMark
+from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, Unkept, VersionMark
 from lifecycle_sync.registry.protocol import Registry
 
 _PAGE = 2_000
-# So many are told in one plan; of others it says that there are some.
+# So many are told in one plan; of others it says that there are some. And no more are in memory at
+# one time, unless one file has them.
 VERSIONS_MAX = 10_000
 # A version, and all that keeps it: nothing, where no rule does.
 Retained = tuple[KeptVersion, tuple[str, ...]]
@@ -39,15 +40,28 @@ class Retaining:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def marks(self, files: Sequence[Subject], rules: Rules, now_ns: int) -> list[VersionMark]:
-        """Which versions of these files no rule keeps any more, or one does again."""
-        versions = self.of(files)
-        return [
-            mark
-            for file in files
-            if file.file_id in versions
-            for mark in retention.marks_of(file, versions[file.file_id], rules, now_ns)
-        ]
+    def marks(
+        self, files: Sequence[Subject], rules: Rules, now_ns: int
+    ) -> Iterator[list[VersionMark]]:
+        """Which versions of these files no rule keeps any more, or one does again: some files at a
+        time."""
+        for some in self._groups(files):
+            versions = self.of(some)
+            yield [
+                mark
+                for file in some
+                if file.file_id in versions
+                for mark in retention.marks_of(file, versions[file.file_id], rules, now_ns)
+            ]
+
+    def _groups(self, files: Sequence[Subject]) -> Iterator[Sequence[Subject]]:
+        """Files, as many at a time as have no more versions than there is room for."""
+        half = len(files) // 2
+        if half and self._registry.count_versions([it.file_id for it in files]) > VERSIONS_MAX:
+            yield from self._groups(files[:half])
+            yield from self._groups(files[half:])
+        elif files:
+            yield files
 
     def of(self, files: Sequence[Subject]) -> dict[bytes, list[KeptVersion]]:
         """The versions of files in the backup vault, newest first; files without any left out."""
@@ -62,8 +76,18 @@ class Retaining:
         found: Found,
     ) -> None:
         """The versions of these files that no rule keeps, added to what a plan tells."""
-        if found.more or not found.most:
-            return
+        for some in self._groups(files):
+            if found.more or not found.most:
+                return
+            self._add(some, situation, held, found)
+
+    def _add(
+        self,
+        files: Sequence[Subject],
+        situation: Situation,
+        held: Mapping[bytes, str],
+        found: Found,
+    ) -> None:
         versions = self.of(files)
         for file in files:
             if file.file_id not in versions:
@@ -81,38 +105,61 @@ class Retaining:
                 found.versions.append(version)
                 found.files.add(version.file_id)
 
-    def beyond(
-        self, situation: Situation, cancel: CancelToken
-    ) -> Iterator[list[tuple[list[Beyond], bool]]]:
-        """The versions that no rule keeps, page by page, of each file all, and whether it would
-        have none left. Of those that are marked, or whose dates are not settled yet, each judged
-        anew."""
+    def unkept(self, situation: Situation, cancel: CancelToken) -> Iterator[list[Unkept]]:
+        """The versions that no rule keeps, page by page, of each file all. Of those that are
+        marked, or whose dates are not settled yet, each judged anew."""
         after: bytes | None = None
         while ids := self._registry.files_with_versions_beyond(after, _PAGE):
             cancel.check()
             after = ids[-1]
-            yield self._beyond(list(self._registry.subjects(ids).values()), situation)
+            files = list(self._registry.subjects(ids).values())
+            for some in self._groups(files):
+                yield self._unkept(some, situation)
         last: int | None = None
         while page := self._registry.undecided(last, _PAGE):
             cancel.check()
             last = page[-1].seq
-            yield self._beyond(page, situation, unmarked=True)
+            for some in self._groups(page):
+                yield self._unkept(some, situation, unmarked=True)
 
-    def _beyond(
+    def _unkept(
         self, subjects: Sequence[Subject], situation: Situation, *, unmarked: bool = False
-    ) -> list[tuple[list[Beyond], bool]]:
-        files = [it for it in subjects if it.repository_id in situation.roots]
+    ) -> list[Unkept]:
+        roots, rules, at_ns = situation.roots, situation.rules, situation.at_ns
+        files = [it for it in subjects if it.repository_id in roots]
         held = self._registry.held([file.file_id for file in files], situation.at_ns)
         versions = self.of(files)
         page = []
+        # The words are the same for most of them.
+        why: dict[tuple[str, int], str] = {}
         for file in files:
-            of = versions.get(file.file_id, [])
-            if unmarked and any(it.beyond_ns is not None for it in of):
+            of = versions.get(file.file_id)
+            if not of or (unmarked and any(it.beyond_ns is not None for it in of)):
                 continue
-            reason = held.get(file.file_id)
-            found = list(retention.beyond(file, of, situation.rules, situation.at_ns, reason))
-            if found:
-                page.append((found, len(found) == len(of)))
+            policy, found = retention.unkept(file, of, rules, at_ns)
+            if not found:
+                continue
+            name, newer = policy.name, found[0][0]
+            if (name, newer) not in why:
+                why[name, newer] = retention.why_beyond(policy, newer)
+            guard, waits = roots[file.repository_id].guard, roots[file.repository_id].waits
+            if not guard and file.file_id in held:
+                guard, waits = "hold", held[file.file_id] or "no reason given"
+            going = tuple([version for _newer, version in found])
+            alone = len(going) == len(of)
+            page.append(
+                Unkept(
+                    file.file_id,
+                    file.repository_id,
+                    file.path,
+                    name,
+                    why[name, newer],
+                    going,
+                    alone,
+                    guard,
+                    waits,
+                )
+            )
         return page
 
     def add_marked(self, situation: Situation, found: Found, cancel: CancelToken) -> None:

@@ -133,6 +133,22 @@ class MemoryActs(MemoryHolds):
             tables.manifests |= dict.fromkeys(manifests)
         return refused
 
+    def complete_operations(
+        self, act: ActRun, now_ns: int, *, manifests: Sequence[tuple[bytes, str]] = ()
+    ) -> int:
+        with self._writing() as tables:
+            pending = [
+                it
+                for it in tables.operations.values()
+                if it.status == "pending" and it.run_id == act.act_id
+            ]
+            for it in pending:
+                tables.operations[it.operation_id] = replace(
+                    it, status="completed", finished_ns=now_ns
+                )
+            tables.manifests |= dict.fromkeys(manifests)
+        return len(pending)
+
     @staticmethod
     def _add_version(tables: Tables, file_id: bytes, version: VersionRow) -> bool:
         key = file_id, version.number, version.version_id

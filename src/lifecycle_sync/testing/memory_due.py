@@ -93,6 +93,11 @@ class MemoryDue(MemoryBase):
                     )
         return found
 
+    def count_versions(self, file_ids: Iterable[bytes]) -> int:
+        wanted = set(file_ids)
+        with self._reading() as tables:
+            return sum(key[0] in wanted for key in tables.versions)
+
     def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
         with self._reading() as tables:
             found = {key[0] for key, beyond_ns in tables.beyond.items() if beyond_ns is not None}

@@ -149,6 +149,23 @@ class IntentContract(ActContractBase):
             )
         ]
 
+    def test_all_that_an_act_has_pending_is_done_at_once(self, house: House) -> None:
+        house.settled(b"one", b"two", b"three")
+        act, (first, second) = self.begin(house, b"one", b"two", verb="prune")
+        _other, (third,) = self.begin(house, b"three")
+        skipped = ActOutcome(second.operation_id, "skipped", None)
+        house.registry.finish_operations(act, [skipped], house.now_ns)
+        told = [(STORE, "manifest")]
+        assert house.registry.complete_operations(act, house.tick(), manifests=told) == 1
+        assert house.registry.complete_operations(act, house.now_ns) == 0
+        house.reopen()
+        assert house.registry.applied_manifests(STORE) == {"manifest"}
+        (done,) = house.registry.operations(first.file_id, 1)
+        assert (done.status, done.finished_ns) == ("completed", house.now_ns)
+        assert house.registry.operations(second.file_id, 1)[0].status == "skipped"
+        (pending,) = house.registry.pending_operations(None)
+        assert pending.operation_id == third.operation_id
+
     def test_what_an_act_left_behind_is_shown_by_repository(self, house: House) -> None:
         other, tree, scanner = house.other_root()
         house.settled(b"one", b"two")

@@ -289,6 +289,7 @@ class OutcomeContract(ActContractBase):
             KeptVersion(it.version_id, it.number, it.created_ns, it.size, None) for it in rows[::-1]
         ]
         assert (set(kept), len(kept[two])) == ({one, two}, 1)
+        assert registry.count_versions([one, two, house.ids.one()]) == 5
         assert registry.files_with_versions_beyond(None, MANY) == []
         marks = [VersionMark(one, it.version_id, 77) for it in rows[:2]]
         marks.append(VersionMark(two, kept[two][0].version_id, 78))

@@ -22,11 +22,11 @@ from lifecycle_sync.vault.format import (
     manifest_path,
     split_manifest_name,
 )
+from lifecycle_sync.vault.held import batches
 from lifecycle_sync.vault.index import Index, KnownManifest
 from lifecycle_sync.vault.manifest import (
     GoneError,
     Header,
-    Line,
     ManifestReader,
     ManifestWriter,
     ObjectLine,
@@ -39,7 +39,7 @@ _log = logging.getLogger("lifecycle_sync.vault")
 # What the index takes up from manifests.
 Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent
 # What of some lines a checkpoint repeats.
-Choose = Callable[[Iterable[Line]], Iterable[Line]]
+Choose = Callable[[list[bytes]], Iterable[bytes]]
 # Somebody may be taking manifests away while they are read, but not all the time.
 _TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
@@ -377,9 +377,9 @@ class Catalogue:
             writer = ManifestWriter(self._storage, header)
             try:
                 for name in self.sources():
-                    lines = ManifestReader(self._storage, name).lines()
-                    for line in choose(lines) if choose else lines:
-                        writer.line(line.raw)
+                    for lines in batches(ManifestReader(self._storage, name)):
+                        for line in choose(lines) if choose else lines:
+                            writer.line(line)
                 checkpoint = writer.publish()
             finally:
                 writer.discard()

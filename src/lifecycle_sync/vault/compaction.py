@@ -7,27 +7,26 @@ before what they repeat goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lifecycle_sync.vault.format import object_name, pack_name
-from lifecycle_sync.vault.manifest import Line
+from lifecycle_sync.vault.held import told
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
-_BATCH = 1_000
-_VERSION, _PRUNED = b'{"event":"version"', b'{"event":"pruned"'
+# Before every time there is.
+_NEVER = -(2**64)
+_PRUNED = b'{"event":"pruned"'
 _PACK, _OBJECT = b'{"pack":', b'{"object":'
 # For so long it is remembered which versions were pruned, for databases that were rolled back.
 _REMEMBERED_NS = 400 * 24 * 3600 * 10**9
 
 
-class _Told(msgspec.Struct):
-    version: str = ""
+class _At(msgspec.Struct):
     at: int = 0
 
 
@@ -35,7 +34,7 @@ class _Parts(msgspec.Struct):
     object: list[str]
 
 
-_told = msgspec.json.Decoder(_Told).decode
+_at = msgspec.json.Decoder(_At).decode
 _parts = msgspec.json.Decoder(_Parts).decode
 
 
@@ -56,19 +55,15 @@ class _Choosing:
         # What was condemned, and whether it has gone.
         self._gone: dict[bytes, bool] = {}
 
-    def choose(self, lines: Iterable[Line]) -> Iterator[Line]:
+    def choose(self, lines: list[bytes]) -> list[bytes]:
         """The lines that say something that still counts."""
-        coming = iter(lines)
-        while batch := list(islice(coming, _BATCH)):
-            told = [_told(it.raw) if it.raw.startswith(_VERSION) else None for it in batch]
-            ids = [bytes.fromhex(it.version) for it in told if it is not None]
-            until = self._vault.index.pruned_at(ids)
-            for line, it in zip(batch, told, strict=True):
-                if it is not None:
-                    if it.at > until.get(bytes.fromhex(it.version), it.at - 1):
-                        yield line
-                elif self._counts(line.raw):
-                    yield line
+        versions = told(lines)
+        until = self._vault.index.pruned_at([it[0] for it in versions if it is not None])
+        return [
+            line
+            for line, it in zip(lines, versions, strict=True)
+            if (self._counts(line) if it is None else it[1] > until.get(it[0], _NEVER))
+        ]
 
     def _counts(self, raw: bytes) -> bool:
         if raw.startswith(_PACK):
@@ -78,7 +73,7 @@ class _Choosing:
             names = map(bytes.fromhex, _parts(raw).object)
             return not any(self._has_gone(name, object_name) for name in names)
         if raw.startswith(_PRUNED):
-            return _told(raw).at > self._now_ns - _REMEMBERED_NS
+            return _at(raw).at > self._now_ns - _REMEMBERED_NS
         return True
 
     def _has_gone(self, sha256: bytes, name_of: Callable[[bytes], str]) -> bool:

@@ -7,17 +7,21 @@ however many contents there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
+from lifecycle_sync.vault.held import Held
 from lifecycle_sync.vault.index import Index, key_of_blob
 from lifecycle_sync.vault.index_pruned import IS_CONDEMNED
 from lifecycle_sync.vault.pack import MEMBER_OVERHEAD, Member
 
 _SCHEMA = """
+DROP TABLE IF EXISTS temp.told;
 DROP TABLE IF EXISTS temp.live;
 DROP TABLE IF EXISTS temp.going;
 DROP TABLE IF EXISTS temp.used;
 DROP TABLE IF EXISTS temp.moving;
+CREATE TEMP TABLE told (key BLOB, version_id BLOB, at_ns INTEGER);
 CREATE TEMP TABLE live (key BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE going (version_id BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE used (place INTEGER PRIMARY KEY, count INTEGER, stored INTEGER);
@@ -26,10 +30,12 @@ CREATE TEMP TABLE moving (
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
 """
-_ADD = """
-INSERT OR IGNORE INTO live SELECT ?1 WHERE NOT EXISTS (
-    SELECT 1 FROM pruned WHERE version_id = ?2 AND at_ns >= ?3
-) AND NOT EXISTS (SELECT 1 FROM going WHERE version_id = ?2)
+# In the order of the keys, so that each is put beside the one before.
+_TAKE_UP = """
+INSERT OR IGNORE INTO live SELECT key FROM told t WHERE NOT EXISTS (
+    SELECT 1 FROM pruned p WHERE p.version_id = t.version_id AND p.at_ns >= t.at_ns
+) AND NOT EXISTS (SELECT 1 FROM going g WHERE g.version_id = t.version_id) ORDER BY key;
+DELETE FROM told;
 """
 _USED = """
 DELETE FROM used;
@@ -46,13 +52,12 @@ ORDER BY sha256 LIMIT 1000
 """
 _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
-WHERE NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id
+WHERE id > ? AND NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id LIMIT ?
 """
 _CHUNK = 500
+_GOING = 5_000
 # What a pack has beside its members, at most: its end, and what encryption adds.
 FIXED = 2048
-# A content that a version holds: its key, the id of the version, and when that was told.
-Held = tuple[bytes, bytes, int]
 
 
 class Pack(NamedTuple):
@@ -73,26 +78,27 @@ class Live:
 
     def leave_out(self, version_ids: Iterable[bytes]) -> None:
         """Count these versions as pruned, for who only wants to know."""
-        with self._index.transaction() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO going VALUES (?)", ((it,) for it in version_ids)
-            )
+        coming = iter(version_ids)
+        while batch := [(it,) for it in islice(coming, _GOING)]:
+            with self._index.transaction() as connection:
+                connection.executemany("INSERT OR IGNORE INTO going VALUES (?)", batch)
 
     def add(self, held: Sequence[Held]) -> None:
-        """Take up what versions hold, but for those that are pruned."""
+        """Note what versions hold; what is pruned of them is left out when all is taken up."""
         with self._index.transaction() as connection:
-            connection.executemany(_ADD, held)
+            connection.executemany("INSERT INTO told VALUES (?, ?, ?)", held)
 
-    def clear(self) -> None:
+    def take_up(self) -> None:
+        """Take up what was noted, but for what is pruned by now."""
         with self._index.raw() as connection:
-            connection.execute("DELETE FROM live")
+            connection.execute(_TAKE_UP)
 
     def unplaced(self) -> int:
-        """How many of them no manifest places."""
+        """How many of them no manifest placed when they were last summed up."""
         with self._index.raw() as connection:
             return int(
                 connection.execute(
-                    "SELECT count(*) FROM live WHERE key NOT IN (SELECT key FROM content)"
+                    "SELECT (SELECT count(*) FROM live) - (SELECT total(count) FROM used)"
                 ).get
             )
 
@@ -134,10 +140,13 @@ class Live:
             yield from (row[0] for row in rows)
             last = rows[-1][0]
 
-    def partly_used_packs(self, share: float) -> list[Pack]:
-        """Packs of which less than this share of their bytes is used."""
+    def partly_used_packs(self, share: float, after: int, most: int) -> list[Pack]:
+        """Packs of which less than this share of their bytes is used, by their numbers, which are
+        greater than `after`; at most so many."""
         with self._index.raw() as connection:
-            rows = connection.execute(_PARTLY_USED, (MEMBER_OVERHEAD, FIXED, share)).fetchall()
+            rows = connection.execute(
+                _PARTLY_USED, (after, MEMBER_OVERHEAD, FIXED, share, most)
+            ).fetchall()
         return [Pack._make(row) for row in rows]
 
     def gather(self, packs: Sequence[Pack]) -> None:
@@ -152,14 +161,21 @@ class Live:
             )
             connection.execute("DROP TABLE wanted")
 
-    def members(self, pack: Pack) -> list[Member]:
+    def members(self, pack: Pack) -> Iterator[Member]:
         """What is used of a gathered pack, in order."""
-        with self._index.raw() as connection:
-            rows = connection.execute(
-                "SELECT key, offset, stored, size FROM moving WHERE place = ? ORDER BY offset",
-                (pack.place,),
-            ).fetchall()
-        return [Member(key_of_blob(key), *rest) for key, *rest in rows]
+        last = -1
+        while True:
+            with self._index.raw() as connection:
+                rows = connection.execute(
+                    "SELECT key, offset, stored, size FROM moving WHERE place = ? AND offset > ?"
+                    " ORDER BY offset LIMIT 1000",
+                    (pack.place, last),
+                ).fetchall()
+            if not rows:
+                return
+            for key, offset, stored, size in rows:
+                yield Member(key_of_blob(key), offset, stored, size)
+            last = rows[-1][1]
 
     def keys_at(self, place: int) -> list[bytes]:
         """The contents that are looked for in a place. Reads all that there are."""
@@ -186,5 +202,5 @@ class Live:
 
     def close(self) -> None:
         with self._index.raw() as connection:
-            for table in ("live", "going", "used", "moving"):
+            for table in ("told", "live", "going", "used", "moving"):
                 connection.execute(f"DROP TABLE IF EXISTS temp.{table}")

@@ -14,12 +14,10 @@ nobody knows then what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import (
@@ -29,17 +27,17 @@ from lifecycle_sync.errors import (
     VaultError,
     VaultKeyError,
 )
-from lifecycle_sync.model.content import key_from_text
 from lifecycle_sync.model.event import CondemnedEvent, PrunedEvent
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.compaction import compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
+from lifecycle_sync.vault.held import batches, held
 from lifecycle_sync.vault.index import key_blob, key_of_blob
-from lifecycle_sync.vault.index_live import Held, Live, Pack
+from lifecycle_sync.vault.index_live import Live, Pack
 from lifecycle_sync.vault.index_pruned import Condemned
-from lifecycle_sync.vault.manifest import GoneError, Line, ManifestReader
+from lifecycle_sync.vault.manifest import GoneError, ManifestReader
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import SealedStorage, opened
 
@@ -53,6 +51,10 @@ _NAMES_PER_EVENT = 1_000
 # So many packs are emptied, and so many bytes copied, before a manifest tells of it.
 _PACKS_PER_COMMIT = 64
 _BYTES_PER_COMMIT = 256 << 20
+# What is copied is in memory until a manifest tells of it: of tiny contents these are many.
+_MEMBERS_PER_COMMIT = 5_000
+# So many packs that are mostly empty are looked at in one go.
+_PACKS = 1_000
 _TRIES = 20
 # A session that lives may have stored what no manifest tells of yet.
 STRAY_NS = 24 * 3600 * 10**9
@@ -162,6 +164,8 @@ class _Pruning:
         # Manifests whose versions were taken up, or that repeat no others.
         self._read: set[str] = set()
         self._followed: set[str] = set()
+        # Contents that were copied since a manifest told of it.
+        self._uncommitted = 0
         self.report = PruneReport()
 
     def close(self) -> None:
@@ -212,16 +216,18 @@ class _Pruning:
                     raise
                 continue
             break
+        self._live.take_up()
         missing = self._vault.catalogue.missing(self._followed)
         if missing:
             raise self._blind(f"{min(missing)} is missing")
+        self._live.sum_up()
         if self._live.unplaced():
             # What was found damaged is forgotten by the index, and still no reason to delete it.
             self._index.clear()
             self._vault.refresh()
             self._refuse_damage()
+            self._live.sum_up()
         self._use_whole_places()
-        self._live.sum_up()
 
     def _refuse_damage(self) -> None:
         locked = self._vault.catalogue.locked
@@ -277,14 +283,13 @@ class _Pruning:
                 subject=self._vault.path,
                 remedy="give each of those who write a vault of its own",
             )
-        lines = reader.lines()
-        while batch := list(islice(lines, _LINES)):
+        for lines in batches(reader):
             self._cancel.check()
-            self._live.add(list(_held(batch)))
+            self._live.add(held(lines))
 
     def _use_whole_places(self) -> None:
         """Where the place that counts has gone or was cut, another one may have a content still."""
-        self._live.sum_up()
+        preferred = False
         for place in self._live.used_places():
             if self._vault.is_there(place):
                 continue
@@ -292,7 +297,10 @@ class _Pruning:
                 for other in self._index.other_places(blob):
                     if self._vault.is_there(other):
                         self._index.prefer(blob, other)
+                        preferred = True
                         break
+        if preferred:
+            self._live.sum_up()
 
     # -- condemning ------------------------------------------------------------------------
 
@@ -340,8 +348,13 @@ class _Pruning:
 
     def _empty_packs(self) -> None:
         """Copy what is needed out of packs that hold little else, and condemn these."""
-        packs = self._live.partly_used_packs(self._repack_below)
-        self._live.gather(packs)
+        after = 0
+        while packs := self._live.partly_used_packs(self._repack_below, after, _PACKS):
+            after = packs[-1].place
+            self._live.gather(packs)
+            self._empty(packs)
+
+    def _empty(self, packs: Sequence[Pack]) -> None:
         writer: VaultWriter | None = None
         emptied: list[Pack] = []
         size = 0
@@ -385,6 +398,10 @@ class _Pruning:
             for key, offset, stored, size in self._live.members(pack):
                 put_member(writer, key, size, data[offset : offset + stored])
                 copied += stored
+                self._uncommitted += 1
+                if self._uncommitted >= _MEMBERS_PER_COMMIT:
+                    writer.commit([])
+                    self._uncommitted = 0
         except StorageFullError:
             raise
         except (StorageError, FrameError):
@@ -469,34 +486,6 @@ class _Pruning:
                 places = [*self._index.places([blob]).values(), *self._index.other_places(blob)]
                 kept |= {name for place in places for name, _ in self._index.files_of(place)}
         return kept
-
-
-class _HeldLine(msgspec.Struct):
-    """What any event says of a content, also one of a newer writer."""
-
-    content: str | None = None
-    version: str = ""
-    at: int = 0
-
-
-_decode = msgspec.json.Decoder(_HeldLine).decode
-# Events that hold no content.
-_NAMES = ("state", "directory", "repository", "policy", "assignment", "hold", "confirmation")
-_OTHERS = tuple(f'{{"event":"{name}"'.encode() for name in (*_NAMES, "pruned", "condemned"))
-
-
-def _held(lines: Collection[Line]) -> Iterator[Held]:
-    for line in lines:
-        if not line.is_event or line.raw.startswith(_OTHERS):
-            continue
-        try:
-            it = _decode(line.raw)
-            if it.content is not None:
-                key = key_from_text(it.content)
-                yield key_blob(key), bytes.fromhex(it.version), it.at
-        except (ValueError, msgspec.DecodeError):
-            # Of a newer writer, who says in FORMAT what has to be understood.
-            continue
 
 
 def _name(folder: str, sha256: bytes) -> str:

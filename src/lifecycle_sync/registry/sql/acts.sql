@@ -68,6 +68,11 @@ FROM (
 VALUES (?, ?, ?, ?)
 ) v WHERE operation_id = v.column1 AND +status = 'pending';
 
+-- name: complete_operations
+-- What is pending is few rows, by an index of its own.
+UPDATE operations INDEXED BY operations_pending SET status = 'completed', finished_ns = ?2
+WHERE status = 'pending' AND run_id = ?1;
+
 -- name: fail_operation
 UPDATE operations SET status = 'failed',
     details = json_set(iif(json_valid(details), details, '{}'), '$.reason', ?2)

@@ -65,6 +65,9 @@ JOIN locations l ON l.location_id = v.location
 JOIN stores s ON s.kind = 'backup' AND substr(l.location, 1, 32) = lower(hex(s.store_id))
 ORDER BY v.file_id, v.number DESC, v.version_id DESC;
 
+-- name: count_versions
+SELECT count(*) FROM json_each(:ids) i CROSS JOIN versions v ON v.file_id = unhex(i.value);
+
 -- name: mark_version
 UPDATE versions SET beyond_ns = ?3 WHERE file_id = ?1 AND version_id = ?2;
 

@@ -1,0 +1,106 @@
+"""What the lines of manifests say of versions, as far as pruning has to know: which content each
+holds, and when that was told.
+
+It is asked of every version of a vault, so the lines that the writer of this program makes are read
+by a pattern, and all others as JSON: those of newer writers, too, whatever else they say.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from lifecycle_sync.model.content import DIGEST_SIZES, key_from_text
+from lifecycle_sync.vault.format import code_byte
+from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.manifest import ManifestReader
+
+# A content that a version holds: its key, the id of the version, and when that was told.
+Held = tuple[bytes, bytes, int]
+EVENT = b'{"event":'
+_VERSION = EVENT + b'"version"'
+_LINES = 2_000
+# What SQLite takes as a time.
+_MOST = 2**63 - 1
+# As `VersionShape` is written where the path needs no escapes. A quotation mark within a
+# text has a backslash before it, so none of these names can stand in one; the last brace closes the
+# line itself, and so the time is its own. That digits are digits is seen when they are read. A
+# digest of another length is left to the other way.
+_usual = re.compile(
+    rb'(?s:\{"event":"version","file":".{32}","path":"[^"\\]*",'
+    rb'"content":"([0-9a-z]+):(.{64})","version":"(.{32})".*"at":(-?[0-8]?[0-9]{1,18})\})'
+).fullmatch
+_CODES = {name.encode(): code_byte(name) for name, size in DIGEST_SIZES.items() if size == 64 // 2}
+# Events that hold no content.
+_NAMES = ("state", "directory", "repository", "policy", "assignment", "hold", "confirmation")
+_OTHERS = tuple(EVENT + f'"{name}"'.encode() for name in (*_NAMES, "pruned", "condemned"))
+
+
+class _Told(msgspec.Struct):
+    """What any event says of a content, also one of a newer writer."""
+
+    content: str | None = None
+    version: str = ""
+    at: int = 0
+
+
+_decode = msgspec.json.Decoder(_Told).decode
+
+
+def batches(reader: ManifestReader) -> Iterator[list[bytes]]:
+    """The lines of a manifest, many at a time."""
+    lines = (line.raw for line in reader.lines())
+    while batch := list(islice(lines, _LINES)):
+        yield batch
+
+
+def held(lines: Iterable[bytes]) -> list[Held]:
+    """What the versions hold that these lines tell of."""
+    found: list[Held] = []
+    add = found.append
+    for line in lines:
+        usual = _usual(line)
+        try:
+            if usual is not None:
+                algorithm, digest, version_id, at = usual.groups()
+                add((unhexlify(digest) + _CODES[algorithm], unhexlify(version_id), int(at)))
+                continue
+        except (ValueError, KeyError):
+            pass
+        if line.startswith(EVENT) and not line.startswith(_OTHERS):
+            found += _held_by(line)
+    return found
+
+
+def _held_by(line: bytes) -> Iterator[Held]:
+    try:
+        it = _decode(line)
+        if it.content is not None:
+            key = key_from_text(it.content)
+            yield key_blob(key), bytes.fromhex(it.version), max(-_MOST, min(it.at, _MOST))
+    except (ValueError, msgspec.DecodeError):
+        # Of a newer writer, who says in FORMAT what has to be understood.
+        return
+
+
+def told(lines: Sequence[bytes]) -> list[tuple[bytes, int] | None]:
+    """Of each of these lines, if it tells of a version, which and when; None for all others."""
+    found: list[tuple[bytes, int] | None] = []
+    add = found.append
+    for line in lines:
+        usual = _usual(line)
+        try:
+            if usual is not None:
+                add((unhexlify(usual[3]), int(usual[4])))
+            elif line.startswith(_VERSION):
+                it = _decode(line)
+                add((bytes.fromhex(it.version), it.at))
+            else:
+                add(None)
+        except (ValueError, msgspec.DecodeError):
+            add(None)
+    return found
