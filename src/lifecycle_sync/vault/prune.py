@@ -433,11 +433,6 @@ class _Pruning:
         # All of it was condemned before the manifests are listed now: see `writer.py`.
         self._catch_up()
         kept = self._copy_out_needed(write=write)
-        for _ in range(_TRIES):
-            if not kept or not self._has_news():
-                break
-            # Another prune has copied out what this one could not, and told so before it deleted.
-            kept = self._copy_out_needed(write=write)
         for name, size, it in due:
             if it.sha256 in kept:
                 if name not in report.unsaved:
@@ -448,12 +443,6 @@ class _Pruning:
             report.deleted += 1
             report.deleted_bytes += size
             self._progress(1, size)
-
-    def _has_news(self) -> bool:
-        """Whether there were manifests that had not been read yet."""
-        before = len(self._read)
-        self._catch_up()
-        return len(self._read) > before
 
     def _condemned_there(
         self,
