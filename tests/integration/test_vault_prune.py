@@ -473,35 +473,23 @@ def test_two_prunes_that_know_different_places_lose_nothing(house, tmp_path):
     whole(house, [data, b"more"])
 
 
-def test_what_another_prune_is_about_to_delete_is_not_called_unsaved(house, tmp_path, monkeypatch):
-    """It has copied out what is needed, and deleted one part of two, when this one comes to it."""
-    monkeypatch.setattr("lifecycle_sync.vault.objects.PART_SIZE_MAX", 1 << 20)
-    data = noise(1, 2 << 20)
+def test_what_another_prune_has_emptied_is_not_called_unsaved(house, tmp_path, monkeypatch):
+    contents = [noise(number) for number in range(10)]
     with house.open() as vault, second(house, tmp_path) as other:
-        _, gone = house.store(vault, {b"a": data})
-        other.refresh()
-        take_back(house, vault, gone)
-        run(house, vault, grace=_DAY)
-        with other.writer() as writer:
-            writer._publish([house.version(b"b", key_of(data))])
-        house.clock.advance(86_400)
-        copy_out, remove = pruning._Pruning._copy_out_needed, other.storage.remove
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        take_back(house, vault, versions[3:])
+        empty = pruning._Pruning._empty_packs
 
-        def remove_one(name: str) -> None:
-            monkeypatch.setattr(other.storage, "remove", _killed)
-            remove(name)
+        def beside(it: pruning._Pruning) -> None:
+            monkeypatch.setattr(pruning._Pruning, "_empty_packs", empty)
+            report = run(house, other)
+            assert (report.emptied, report.deleted) == (1, 1)
+            empty(it)
 
-        def beside(pruning_: pruning._Pruning, *, write: bool) -> set[bytes]:
-            monkeypatch.setattr(pruning._Pruning, "_copy_out_needed", copy_out)
-            monkeypatch.setattr(other.storage, "remove", remove_one)
-            with pytest.raises(KeyboardInterrupt):
-                run(house, other, grace=_DAY)
-            return copy_out(pruning_, write=write)
-
-        monkeypatch.setattr(pruning._Pruning, "_copy_out_needed", beside)
-        report = run(house, vault, grace=_DAY)
-        assert (report.unsaved, report.missing) == ([], 0)
-    whole(house, [data])
+        monkeypatch.setattr(pruning._Pruning, "_empty_packs", beside)
+        report = run(house, vault)
+        assert (report.unsaved, report.missing, report.emptied) == ([], 0, 0)
+    whole(house, contents[:3])
 
 
 def test_a_reader_finds_what_was_moved_while_it_had_the_vault_open(house, tmp_path):
