@@ -131,3 +131,20 @@ def test_a_copy_is_pruned_of_what_was_condemned(tree, vault, tmp_path):
     target = tmp_path / "from the copy"
     lifecycle("restore", tree / "many.bin", "--to", target)
     assert lifecycle("vault", "prune", "--copy", tmp_path / "nothing", "--yes").code != 0
+
+
+def test_a_manifest_that_is_lost_for_good_is_given_up_by_a_person(tree, vault):
+    (lost,) = [it for it in (vault / "manifests").iterdir() if it.name.startswith("0000000003")]
+    lost.unlink()
+    waits = lifecycle("vault", "prune", "--dry-run")
+    assert (waits.code, lost.name in waits.err, "give-up" in waits.err) == (1, True, True)
+    refused = lifecycle("vault", "give-up", lost.name)
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    ahead = lifecycle("vault", "give-up", lost.name, "--dry-run", "--json").document
+    done = lifecycle("vault", "give-up", lost.name, "--yes", "--json").document
+    assert done == ahead | {"dry_run": False}
+    (it,) = done["manifests"]
+    assert (it["name"], it["why"], it["taken_up"]) == (lost.name, "is missing", True)
+    assert lifecycle("vault", "prune", "--grace", "0", "--yes").code == 0
+    assert lifecycle("verify", "--all").code == 0
+    assert lifecycle("vault", "give-up", lost.name, "--yes").code == 2

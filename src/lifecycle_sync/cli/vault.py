@@ -10,6 +10,7 @@ from lifecycle_sync.cli.acting import carried_out, dry_run_option
 from lifecycle_sync.cli.command import command
 from lifecycle_sync.cli.output import write_json, write_line
 from lifecycle_sync.cli.session import Session
+from lifecycle_sync.cli.vault_give_up import give_up
 from lifecycle_sync.cli.vault_keys import keygen, recipients, rewrite
 from lifecycle_sync.cli.vault_prune import prune
 from lifecycle_sync.cli.words import count_text, name_text, size_text
@@ -129,5 +130,5 @@ def _fields(verb: str, place: str, report: CopyReport, *, dry_run: bool) -> dict
     }
 
 
-for _order in (copy, mend, prune, keygen, recipients, rewrite):
+for _order in (copy, mend, prune, give_up, keygen, recipients, rewrite):
     vault.add_command(_order)

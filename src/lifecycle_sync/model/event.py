@@ -136,6 +136,16 @@ class CondemnedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUpEvent:
+    """Manifests, by their names, that are damaged or missing and that nobody waits for any more:
+    what they told and nobody else does is lost. One that turns up again is read all the same."""
+
+    manifests: tuple[str, ...]
+    at_ns: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownEvent:
     """An event of a newer writer, as its line stands: passed over, and kept in checkpoints."""
 
@@ -153,5 +163,6 @@ Event = (
     | ConfirmationEvent
     | PrunedEvent
     | CondemnedEvent
+    | GivenUpEvent
     | UnknownEvent
 )

@@ -130,6 +130,13 @@ class ActStore(Protocol):
         """Newest first. They outlive the record."""
         ...
 
+    def versions_in(
+        self, store_id: bytes, after: tuple[bytes, int, bytes] | None, limit: int
+    ) -> list[tuple[bytes, VersionRow]]:
+        """All versions that lie in a vault, or where that is not known, each with its file, by
+        file, number and id. `after` is the last one of the page before, in these three."""
+        ...
+
     def drop_versions(self, versions: Sequence[tuple[bytes, bytes]], at_ns: int) -> int:
         """Forget versions (file, version) that a vault was told are kept no longer, of those that
         were kept at `at_ns` or before; how many that were. Idempotent."""

@@ -196,6 +196,19 @@ class SqliteActs(SqliteBase):
             rows = connection.execute(ACTS["versions"], (file_id,)).fetchall()
         return [VersionRow._make((*row[:2], codes.ALGORITHMS[row[2]], *row[3:])) for row in rows]
 
+    def versions_in(
+        self, store_id: bytes, after: tuple[bytes, int, bytes] | None, limit: int
+    ) -> list[tuple[bytes, VersionRow]]:
+        begin = (b"", 0, b"") if after is None else after
+        with self._db.read() as connection:
+            rows = connection.execute(
+                ACTS["versions_in"], (*begin, store_id.hex(), limit)
+            ).fetchall()
+        return [
+            (row[0], VersionRow._make((*row[1:3], codes.ALGORITHMS[row[3]], *row[4:])))
+            for row in rows
+        ]
+
     def applied_manifests(self, store_id: bytes) -> set[str]:
         with self._db.read() as connection:
             rows = connection.execute(

@@ -13,8 +13,10 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.service.retelling import retell
 from lifecycle_sync.vault import healing, opening
 from lifecycle_sync.vault.findings import Finding
+from lifecycle_sync.vault.format import MANIFESTS
 from lifecycle_sync.vault.frames import new_hasher
 from lifecycle_sync.vault.front import MendedFront, Witness, mend_front
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -139,7 +141,7 @@ def heal_vault(
     progress.begin("heal", os.fsencode(vault.path), len(findings), None)
     try:
         with open_copies(engine, vault) as copies:
-            return healing.heal(
+            report = healing.heal(
                 vault,
                 findings,
                 copies=copies,
@@ -147,6 +149,12 @@ def heal_vault(
                 progress=progress.advance,
                 cancel=cancel,
             )
+        told = [it.subject for it in findings if it.subject.startswith(MANIFESTS)]
+        if told and not vault.catalogue.locked:
+            again = retell(engine, vault, cancel=cancel).versions
+            if again:
+                report.healed.append(healing.Healed(told[0], "the registry", again))
+        return report
     finally:
         progress.end()
 

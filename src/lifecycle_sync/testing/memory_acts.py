@@ -352,6 +352,17 @@ class MemoryActs(MemoryHolds):
         keys = sorted((key for key in tables.versions if key[0] == file_id), reverse=True)
         return [tables.versions[key] for key in keys]
 
+    def versions_in(
+        self, store_id: bytes, after: tuple[bytes, int, bytes] | None, limit: int
+    ) -> list[tuple[bytes, VersionRow]]:
+        with self._reading() as tables:
+            return [
+                (key[0], row)
+                for key, row in sorted(tables.versions.items())
+                if (after is None or key > after)
+                and (row.location is None or row.location.startswith(store_id.hex()))
+            ][:limit]
+
     def applied_manifests(self, store_id: bytes) -> set[str]:
         with self._reading() as tables:
             return {name for store, name in tables.manifests if store == store_id}

@@ -375,6 +375,25 @@ class ActFileContract(ActContractBase):
         (file,) = house.registry.to_back_up(house.root, 0, MANY)
         assert (file.last_number, file.last_checksum) == (3, b"e" * 32)
 
+    @pytest.mark.parametrize("limit", [1, 2, MANY])
+    def test_versions_of_a_vault_come_in_their_order(self, house: House, limit: int) -> None:
+        house.settled(b"one", b"two", b"three")
+        here, there = b"h" * 16, b"t" * 16
+        places = {3: f"{here.hex()}/m", 2: here.hex(), 1: f"{there.hex()}/m", 4: None}
+        for path in (b"one", b"two", b"three"):
+            for number, place in places.items():
+                self.act_on(
+                    house, path, version=self.version(house, number)._replace(location=place)
+                )
+        found: list[tuple[bytes, int, bytes]] = []
+        while page := house.registry.versions_in(here, found[-1] if found else None, limit):
+            assert len(page) <= limit
+            for file_id, row in page:
+                assert row in house.registry.versions(file_id)
+                found.append((file_id, row.number, row.version_id))
+        assert found == sorted(found)
+        assert [number for _, number, _ in found] == [2, 3, 4] * 3
+
     def test_the_deleted_and_untracked_are_found_by_id_alone(self, house: House) -> None:
         house.settled(b"one", b"two")
         one, two = (house.record(path).file_id for path in (b"one", b"two"))

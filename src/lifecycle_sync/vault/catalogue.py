@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
-from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent
+from lifecycle_sync.model.event import CondemnedEvent, Event, GivenUpEvent, PrunedEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.format import (
@@ -37,7 +37,7 @@ from lifecycle_sync.vault.sealing import drop_kept, keep, readable
 
 _log = logging.getLogger("lifecycle_sync.vault")
 # What the index takes up from manifests.
-Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent
+Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent | GivenUpEvent
 # What of some lines a checkpoint repeats.
 Choose = Callable[[list[bytes]], Iterable[bytes]]
 # Somebody may be taking manifests away while they are read, but not all the time.
@@ -250,6 +250,8 @@ class Catalogue:
                     self._index.add_pruned(it.version_ids, it.at_ns)
                 elif isinstance(it, CondemnedEvent):
                     condemned.append(it)
+                elif isinstance(it, GivenUpEvent):
+                    self._index.add_given_up(it.manifests, it.at_ns, it.reason)
                 else:
                     yield it
 
@@ -404,9 +406,9 @@ class Catalogue:
 
     def lost(self) -> dict[str, str]:
         """The damaged manifests that no other repeats, with the reason; what a checkpoint repeats
-        of others that are there is not lost with it."""
+        of others that are there is not lost with it. One that was given up is left out."""
         with self._mutex:
-            repeated: set[str] = set()
+            repeated = set(self._index.given_up())
             for it in self._known.values():
                 if it.name not in self.damaged:
                     repeated |= it.covers or frozenset()
@@ -447,9 +449,9 @@ class Catalogue:
 
     def missing(self, followed: Iterable[str]) -> set[str]:
         """Those of these manifests, which others have followed, that have gone without being
-        repeated; and those that were here once."""
+        repeated or given up; and those that were here once."""
         with self._mutex:
-            repeated: set[str] = set()
+            repeated = set(self._index.given_up())
             for it in self._known.values():
                 repeated |= it.covers or frozenset()
             there = self._known.keys() | self.damaged.keys()
@@ -472,7 +474,7 @@ def _taken_lines(reader: ManifestReader) -> Iterator[Taken]:
     for line in reader.lines():
         if line.is_about_pruning:
             event = decode_event(line.raw)
-            if not isinstance(event, PrunedEvent | CondemnedEvent):
+            if not isinstance(event, PrunedEvent | CondemnedEvent | GivenUpEvent):
                 raise _wrong(reader, "it does not say what is kept no longer")
             yield event
         if line.is_event:

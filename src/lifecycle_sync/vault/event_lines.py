@@ -145,6 +145,12 @@ class CondemnedShape(Shape, tag="condemned", kw_only=True):
     at: int
 
 
+class GivenUpShape(Shape, tag="given_up", kw_only=True):
+    manifests: list[str]
+    reason: str = ""
+    at: int
+
+
 AnyShape = (
     VersionShape
     | StateShape
@@ -156,6 +162,7 @@ AnyShape = (
     | ConfirmationShape
     | PrunedShape
     | CondemnedShape
+    | GivenUpShape
 )
 
 

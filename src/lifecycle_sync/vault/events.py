@@ -19,6 +19,7 @@ from lifecycle_sync.model.event import (
     ConfirmationEvent,
     DirectoryEvent,
     Event,
+    GivenUpEvent,
     HoldEvent,
     PolicyEvent,
     PrunedEvent,
@@ -37,6 +38,7 @@ from lifecycle_sync.vault.event_lines import (
     CondemnedShape,
     ConfirmationShape,
     DirectoryShape,
+    GivenUpShape,
     HoldShape,
     MetadataShape,
     PolicyShape,
@@ -240,6 +242,10 @@ def _encode_other(event: Event) -> bytes:
                 objects=b"".join(event.objects).hex(),
                 at=event.at_ns,
             )
+        case GivenUpEvent():
+            line = GivenUpShape(
+                manifests=list(event.manifests), reason=event.reason, at=event.at_ns
+            )
         case _:
             raise TypeError(f"no event: {event!r}")
     return _encode(line)
@@ -351,6 +357,8 @@ def _event_of(line: Any) -> Event:
             )
         case PrunedShape():
             return PrunedEvent(cut(line.versions, ID_BYTES), line.at, line.reason)
+        case GivenUpShape():
+            return GivenUpEvent(tuple(line.manifests), line.at, line.reason)
         case CondemnedShape():
             return CondemnedEvent(
                 cut(line.packs, NAME_BYTES), cut(line.objects, NAME_BYTES), line.at

@@ -21,7 +21,7 @@ from lifecycle_sync.vault.pack import Member
 _CHUNK = 500
 # The tables of what manifests tell.
 _TOLD = [*("manifest", "pack", "object", "part", "content", "other_place")]
-_TOLD += [*("condemned", "pruned", "version", "directory")]
+_TOLD += [*("condemned", "pruned", "given_up", "version", "directory")]
 
 
 class PackPlace(NamedTuple):
@@ -62,6 +62,13 @@ class KnownManifest(NamedTuple):
     covers: frozenset[str] | None
     head: bool
     read: bool
+
+
+class GivenUp(NamedTuple):
+    """Since when a manifest is given up, in nanoseconds since 1970 UTC, and what was said of it."""
+
+    at_ns: int
+    reason: str
 
 
 def key_blob(key: ContentKey) -> bytes:
@@ -150,6 +157,23 @@ class Index(IndexChecks, IndexPruned):
                 "SELECT name FROM vanished WHERE name NOT IN (SELECT name FROM manifest)"
             ).fetchall()
         return sorted(name for (name,) in rows)
+
+    def add_given_up(self, names: Iterable[str], at_ns: int, reason: str) -> None:
+        """Nobody waits for these any more; the first who said so counts."""
+        with self._use(write=True) as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO given_up VALUES (?, ?, ?)",
+                ((name, at_ns, reason) for name in names),
+            )
+
+    def given_up(self) -> dict[str, GivenUp]:
+        """The manifests that nobody waits for, by name; not those that are there all the same."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT name, at_ns, reason FROM given_up WHERE name NOT IN"
+                " (SELECT name FROM manifest) ORDER BY name"
+            ).fetchall()
+        return {name: GivenUp(at_ns, reason) for name, at_ns, reason in rows}
 
     # -- contents --------------------------------------------------------------------------
 
@@ -428,6 +452,19 @@ class Index(IndexChecks, IndexPruned):
                 return
             yield from rows
             last = rows[-1]
+
+    def told_versions(self, version_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these that stand in a manifest."""
+        found: set[bytes] = set()
+        with self._use() as connection:
+            for at in range(0, len(version_ids), _CHUNK):
+                some = version_ids[at : at + _CHUNK]
+                sql = (
+                    "SELECT version_id FROM version WHERE version_id IN"  # noqa: S608
+                    f" ({','.join('?' * len(some))})"
+                )
+                found.update(row[0] for row in connection.execute(sql, some))
+        return found
 
     def version_manifests(self) -> list[str]:
         """The manifests that versions were taken up from, in order."""

@@ -22,7 +22,7 @@ from lifecycle_sync.fileops import FileOps
 Connection = Any
 
 _log = logging.getLogger("lifecycle_sync.vault")
-_FORM = 3
+_FORM = 4
 _SCHEMA = """
 CREATE TABLE store (id BLOB NOT NULL);
 CREATE TABLE manifest (
@@ -67,6 +67,9 @@ CREATE TABLE condemned (
     sha256 BLOB PRIMARY KEY, is_pack INTEGER NOT NULL, at_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE pruned (version_id BLOB PRIMARY KEY, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+-- Manifests that are lost, and that nobody waits for.
+CREATE TABLE given_up (name TEXT PRIMARY KEY, at_ns INTEGER NOT NULL, reason TEXT NOT NULL)
+    WITHOUT ROWID;
 -- Files that no manifest tells of, and when somebody first saw that.
 CREATE TABLE stray (name TEXT PRIMARY KEY, seen_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
-from lifecycle_sync.clock import to_iso
+from lifecycle_sync.clock import from_datetime, to_iso
 from lifecycle_sync.errors import StorageMissingError, VaultCorruptError
 from lifecycle_sync.model.content import DIGEST_SIZES, ContentKey, key_from_text
 from lifecycle_sync.storage.protocol import Storage
@@ -42,7 +43,7 @@ _FRAME_SIZE = 1 << 20
 # A frame ends with the line that makes it this long, and lines are bounded.
 _FRAME_SIZE_MAX = 64 << 20
 _EVENT = b'{"event":'
-_ABOUT_PRUNING = (b'{"event":"pruned"', b'{"event":"condemned"')
+_ABOUT_PRUNING = (b'{"event":"pruned"', b'{"event":"condemned"', b'{"event":"given_up"')
 # So many members stand in one line.
 MEMBERS_PER_LINE = 250
 
@@ -149,7 +150,7 @@ class Line(NamedTuple):
 
     @property
     def is_about_pruning(self) -> bool:
-        """Whether it says what is kept no longer."""
+        """Whether it says what is kept no longer, or waited for no longer."""
         return self.raw.startswith(_ABOUT_PRUNING)
 
 
@@ -370,13 +371,21 @@ def decode_header(raw: bytes) -> Header:
         store_id,
         line.sequence,
         line.writer,
-        0,
+        _told_ns(line.at),
         line.checkpoint,
         tuple(line.previous),
         tuple(line.covers),
         tuple(line.replaces),
         line.rewritten,
     )
+
+
+def _told_ns(at: str) -> int:
+    """Nothing depends on it but what people are shown."""
+    try:
+        return from_datetime(datetime.fromisoformat(at))
+    except ValueError:
+        return 0
 
 
 def decode_content_line(raw: bytes) -> PackLine | ObjectLine | None:

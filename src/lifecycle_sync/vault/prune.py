@@ -246,8 +246,8 @@ class _Pruning:
             f"a manifest cannot be read, so nobody knows what it needs: {cause}",
             operation="prune vault",
             subject=self._vault.path,
-            remedy="`lifecycle verify` says what is damaged, `lifecycle vault mend` brings it back"
-            " from a copy; nothing was deleted",
+            remedy="`lifecycle verify --heal` brings back what it can, also from copies; for one"
+            " that is lost for good there is `lifecycle vault give-up`; nothing was deleted",
         )
 
     def _read_manifests(self) -> None:

@@ -19,7 +19,9 @@ from lifecycle_sync.errors import (
     VaultCorruptError,
     VaultError,
 )
+from lifecycle_sync.model.event import GivenUpEvent
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.events import encode_event
 from lifecycle_sync.vault.format import (
     OBJECTS,
     PACKS,
@@ -100,7 +102,7 @@ def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
         cause = error.cause if isinstance(error, StorageError) else str(error)
         raise VaultCorruptError(cause, operation="read manifest", subject=name) from error
     lines: list[bytes] = []
-    contents: list[PackLine | ObjectLine] = []
+    contents: list[PackLine | ObjectLine | GivenUpEvent] = []
     total = 0
     for text in whole_frames(data, _FRAME_SIZE_MAX):
         for raw in text.splitlines():
@@ -122,6 +124,11 @@ def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
                     contents.append(found)
     # The first line counts, too.
     untold = max(total - 1 - len(lines), 0) if total else -1
+    if not untold:
+        # Nothing of it is lost, so nobody has to wait for it.
+        whole = GivenUpEvent((name,), vault.now_ns(), "damaged, and all its lines were told anew")
+        lines.append(encode_event(whole))
+        contents.append(whole)
     if lines:
         header = vault.next_header()
         writer = ManifestWriter(vault.storage, header)
@@ -132,7 +139,7 @@ def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
         finally:
             writer.discard()
         vault.committed(told, writer.length, header, contents)
-    return len(lines), untold
+    return len(lines) - (not untold), untold
 
 
 def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | None]]:

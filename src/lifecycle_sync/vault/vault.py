@@ -227,6 +227,11 @@ class Vault:
         draws lots. None where there is none."""
         return self._versions.at_part(part)
 
+    def untold(self, version_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these versions that no readable manifest tells of, and that nobody pruned."""
+        left = set(version_ids) - self._versions.told(version_ids)
+        return left - self.index.pruned_at(sorted(left)).keys()
+
     def all_versions(self, repository_id: bytes, under: bytes = b"") -> Iterator[VersionEvent]:
         """All versions of the files at or below a path of a repository, in order of commit."""
         return self.index.unpruned(self._versions.all(repository_id, under))

@@ -54,6 +54,8 @@ def check_manifests(look: Examination) -> None:
             followed.update(dict.fromkeys(reader.header.previous, name))
             repeated |= reader.header.repeated
         look.step(1, size)
+    # Nobody waits for them any more.
+    repeated |= index.given_up().keys()
     for name in sorted(followed.keys() - names - repeated):
         if look.is_quarantined(name):
             continue

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -64,6 +64,11 @@ class Versions:
             return [] if found is None else [found]
 
         return next(iter(self._asked(place)), None)
+
+    def told(self, version_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these versions that a readable manifest tells of, pruned or not."""
+        self._catch_up()
+        return self._index.told_versions(version_ids)
 
     def all(self, repository_id: bytes, under: bytes) -> Iterator[VersionEvent]:
         yield from self._every("version", VersionEvent, repository_id, under)

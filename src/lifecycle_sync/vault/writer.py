@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.errors import StorageMissingError, VaultError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
-from lifecycle_sync.model.event import CondemnedEvent, Event, PrunedEvent, VersionEvent
+from lifecycle_sync.model.event import (
+    CondemnedEvent,
+    Event,
+    GivenUpEvent,
+    PrunedEvent,
+    VersionEvent,
+)
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
 from lifecycle_sync.vault.events import VersionLine, encode_event, told_at
@@ -58,7 +64,7 @@ if TYPE_CHECKING:
 
 # The many first.
 _VERSIONS = (VersionLine, VersionEvent)
-_ABOUT_PRUNING = (PrunedEvent, CondemnedEvent)
+_ABOUT_PRUNING = (PrunedEvent, CondemnedEvent, GivenUpEvent)
 # So often is looked again for what was condemned meanwhile.
 _LOOKS_MAX = 100
 

@@ -162,6 +162,14 @@ SELECT v.version_id, v.number, v.algorithm, v.checksum, v.size, v.mtime_ns, v.cr
 FROM versions v LEFT JOIN locations l ON l.location_id = v.location
 WHERE v.file_id = ? ORDER BY v.number DESC, v.version_id DESC;
 
+-- name: versions_in
+SELECT v.file_id, v.version_id, v.number, v.algorithm, v.checksum, v.size, v.mtime_ns, v.created_ns,
+    l.location
+FROM versions v LEFT JOIN locations l ON l.location_id = v.location
+WHERE (v.file_id, v.number, v.version_id) > (?1, ?2, ?3)
+    AND (l.location IS NULL OR substr(l.location, 1, 32) = ?4)
+ORDER BY v.file_id, v.number, v.version_id LIMIT ?5;
+
 -- name: apply_manifest
 INSERT OR IGNORE INTO manifests_applied (store_id, name, applied_ns) VALUES (?, ?, ?);
 

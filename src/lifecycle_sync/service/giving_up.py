@@ -1,0 +1,79 @@
+"""The order to wait for a lost manifest no longer, with all that is known of it shown before.
+
+It deletes nothing. What the registry knows and no manifest tells is told to the vault again first,
+so that no later prune takes away what the registry names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from lifecycle_sync.errors import VaultError
+from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.healing import open_copies
+from lifecycle_sync.service.retelling import Retold, retell
+from lifecycle_sync.service.statements import who
+from lifecycle_sync.vault.giving_up import LostManifest, evidence, give_up, take_up_remains
+from lifecycle_sync.vault.salvage import find_lost
+from lifecycle_sync.vault.vault import Vault, VaultKind
+
+
+@dataclass
+class GivingUp:
+    """What came of it, or would. `taken_up` of the manifests this registry had read, so that it
+    knows all versions they told of; `contents` were found in packs that no manifest places."""
+
+    path: str
+    manifests: list[LostManifest]
+    taken_up: frozenset[str]
+    retold: Retold
+    contents: int = 0
+    quarantined: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+
+def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingUp:
+    """Give up manifests of the backup vault that are lost. Raises `UsageError` for one that is not,
+    or that a copy has, and `VaultError`; with nothing but the damage it was then."""
+    vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
+    how.progress.begin("give up", os.fsencode(vault.path), None, None)
+    try:
+        with open_copies(engine, vault) as copies:
+            found = evidence(vault, names, copies)
+        lost = [it.name for it in found]
+        applied = engine.registry.applied_manifests(vault.store_id)
+        outcome = GivingUp(
+            vault.path, found, frozenset(applied.intersection(lost)), Retold(), dry_run=how.dry_run
+        )
+        if how.dry_run:
+            _look_ahead(engine, vault, outcome, how)
+            return outcome
+        outcome.contents = take_up_remains(vault, lost)
+        outcome.retold = retell(engine, vault, cancel=how.cancel)
+        left = retell(engine, vault, dry_run=True, cancel=how.cancel)
+        if left.versions:
+            # Somebody writes to the registry at the same time, or a manifest went just now.
+            raise VaultError(
+                f"{left.versions} versions that the registry knows are still told by no manifest",
+                operation="give up manifest",
+                subject=vault.path,
+                remedy="nothing was given up: `lifecycle verify` says what is damaged; try again",
+            )
+        outcome.quarantined = give_up(vault, lost, f"given up by {who()}")
+        return outcome
+    finally:
+        how.progress.end()
+
+
+def _look_ahead(engine: Engine, vault: Vault, outcome: GivingUp, how: How) -> None:
+    with ExitStack() as held:
+        if not vault.format.encryption:
+            # What is found goes into an index that is thrown away.
+            seen = engine.vaults.copy_at(vault.path, vault.kind, read_only=True)
+            vault = held.enter_context(seen)
+            outcome.contents = find_lost(vault, partly=True)
+        outcome.retold = retell(engine, vault, dry_run=True, cancel=how.cancel)
