@@ -15,7 +15,7 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.retelling import retell
 from lifecycle_sync.vault import healing, opening
-from lifecycle_sync.vault.findings import Finding
+from lifecycle_sync.vault.findings import Finding, Problem
 from lifecycle_sync.vault.format import MANIFESTS
 from lifecycle_sync.vault.frames import new_hasher
 from lifecycle_sync.vault.front import MendedFront, Witness, mend_front
@@ -149,14 +149,20 @@ def heal_vault(
                 progress=progress.advance,
                 cancel=cancel,
             )
-        told = [it.subject for it in findings if it.subject.startswith(MANIFESTS)]
-        if told and not vault.catalogue.locked:
+        gone = [name for name in _manifests(findings) if vault.storage.size(name) is None]
+        if gone and not vault.catalogue.locked:
             again = retell(engine, vault, cancel=cancel).versions
             if again:
-                report.healed.append(healing.Healed(told[0], "the registry", again))
+                report.healed.append(healing.Healed(gone[0], "the registry", again))
         return report
     finally:
         progress.end()
+
+
+def _manifests(findings: Sequence[Finding]) -> list[str]:
+    """Those that were damaged or missing."""
+    bad = (Problem.DAMAGED, Problem.MISSING)
+    return [it.subject for it in findings if it.problem in bad and it.subject.startswith(MANIFESTS)]
 
 
 def _others(engine: Engine, vault: Vault) -> list[Vault]:
