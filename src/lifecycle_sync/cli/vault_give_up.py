@@ -17,8 +17,7 @@ from lifecycle_sync.errors import UsageError
 from lifecycle_sync.service.api import path_fields, to_iso, utf8_text
 
 if TYPE_CHECKING:
-    from lifecycle_sync.service.giving_up import GivingUp
-    from lifecycle_sync.vault.giving_up import LostManifest, Neighbour
+    from lifecycle_sync.service.giving_up import GivingUp, LostManifest, Neighbour
 
 
 @command(

@@ -17,9 +17,17 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import open_copies
 from lifecycle_sync.service.retelling import Retold, retell
 from lifecycle_sync.service.statements import who
-from lifecycle_sync.vault.giving_up import LostManifest, evidence, give_up, take_up_remains
+from lifecycle_sync.vault.giving_up import (
+    LostManifest,
+    Neighbour,
+    evidence,
+    give_up,
+    take_up_remains,
+)
 from lifecycle_sync.vault.salvage import find_lost
 from lifecycle_sync.vault.vault import Vault, VaultKind
+
+__all__ = ["GivingUp", "LostManifest", "Neighbour", "give_up_manifests"]
 
 
 @dataclass
