@@ -59,6 +59,15 @@ def read_file(path: Path) -> ConfigFile:
     return ConfigFile(path, text, table, faults)
 
 
+def parse_text(suffix: str, text: str) -> dict[str, object] | None:
+    """The table in a text; None where it cannot be parsed, or a key stands there twice."""
+    try:
+        table, twice = _parse(suffix, text)
+    except _ParseError:
+        return None
+    return None if twice else table
+
+
 def _parse(suffix: str, text: str) -> tuple[dict[str, object], list[str]]:
     parser = _PARSERS.get(suffix.lower())
     if parser is None:

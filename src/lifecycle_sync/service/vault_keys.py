@@ -12,16 +12,39 @@ from lifecycle_sync.errors import UsageError, VaultCorruptError, VaultForeignErr
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import Progress
+from lifecycle_sync.service.settings_file import set_list
 from lifecycle_sync.service.vault_copies import checked_place, kind_of, reported
 from lifecycle_sync.service.vaults import identity_of, recipients_of
 from lifecycle_sync.storage.local import storage_error
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Recipients, generate
-from lifecycle_sync.vault.format import RECIPIENTS_NAME, UPLOAD_FOLDERS
+from lifecycle_sync.vault.format import (
+    MANIFESTS,
+    OBJECTS,
+    PACKS,
+    RECIPIENTS_NAME,
+    UPLOAD_FOLDERS,
+)
 from lifecycle_sync.vault.recipients import note_recipients, read_recipients
 from lifecycle_sync.vault.rewriting import RewriteReport, rewrite_vault
-from lifecycle_sync.vault.vault import Vault
+from lifecycle_sync.vault.salvage import stored_files
+from lifecycle_sync.vault.vault import Vault, VaultKind
+
+__all__ = [
+    "ChangedKeys",
+    "Recipient",
+    "RewriteReport",
+    "VaultKeys",
+    "add_recipients",
+    "keys_of",
+    "make_key",
+    "remove_recipients",
+    "rewrite",
+]
+
+# A key may be named by so many of its first characters.
+_PREFIX_MIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,92 @@ def keys_of(engine: Engine, *, archive: bool) -> VaultKeys:
         None if found is None else bool(found.encryption),
         tuple(Recipient(key, key in written, key in told) for key in keys),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedKeys:
+    """What became of the recipients of a vault in the settings file `settings` (empty: nothing was
+    changed): `keys` are written to from now on. `before` counts files of the vault that were
+    written already, for whoever was named then."""
+
+    settings: str
+    keys: tuple[str, ...]
+    before: int
+
+
+def add_recipients(
+    engine: Engine, texts: Sequence[str], *, archive: bool, dry_run: bool
+) -> ChangedKeys:
+    """Have what is written from now on be sealed to these keys as well. Raises `KeyFileError` for
+    what is no public key, `VaultKeyError` for a vault that is not encrypted, and as `set_list`
+    does."""
+    kind = kind_of(archive=archive)
+    now = keys_of(engine, archive=archive)
+    added = Recipients(texts).texts
+    if now.encrypted is False:
+        raise VaultKeyError(
+            "is not encrypted, and no key makes it so",
+            operation="add recipient",
+            subject=now.path,
+            remedy="`lifecycle vault rewrite DIR --recipient KEY` writes an encrypted one into"
+            " another folder",
+        )
+    written = tuple(it.key for it in now.recipients if it.written)
+    return _changed(engine, kind, written, tuple(dict.fromkeys((*written, *added))), dry_run)
+
+
+def remove_recipients(
+    engine: Engine, texts: Sequence[str], *, archive: bool, dry_run: bool
+) -> ChangedKeys:
+    """Have what is written from now on be sealed to these keys no more; each may be named by its
+    beginning. What was written before they still read. Raises `UsageError` for one that is not set
+    or when none would be left, and as `set_list` does."""
+    kind = kind_of(archive=archive)
+    now = keys_of(engine, archive=archive)
+    written = tuple(it.key for it in now.recipients if it.written)
+    gone = {_named(text, written, kind) for text in texts}
+    left = tuple(key for key in written if key not in gone)
+    if not left:
+        raise UsageError(
+            "is the only key, and without one nothing could be written any more",
+            operation="remove recipient",
+            subject=min(gone),
+            remedy="add another one first; or `lifecycle vault rewrite DIR --plain` gives"
+            " encryption up",
+        )
+    return _changed(engine, kind, written, left, dry_run)
+
+
+def _named(text: str, keys: Sequence[str], kind: VaultKind) -> str:
+    (wanted,) = _normal([text])
+    found = [key for key in keys if key == wanted] or [
+        key for key in keys if len(wanted) >= _PREFIX_MIN and key.startswith(wanted)
+    ]
+    if len(found) != 1:
+        raise UsageError(
+            f"{'begins several keys' if found else 'is none'} of {kind}_recipients",
+            operation="remove recipient",
+            subject=text[:100],
+            remedy="`lifecycle vault recipients` shows them",
+        )
+    return found[0]
+
+
+def _changed(
+    engine: Engine, kind: VaultKind, before: Sequence[str], keys: tuple[str, ...], dry_run: bool
+) -> ChangedKeys:
+    path = ""
+    if set(before) != set(keys) and not dry_run:
+        path = os.fspath(set_list(engine.settings, f"{kind}_recipients", keys, engine.fs))
+    return ChangedKeys(path, keys, _files_there(engine, kind))
+
+
+def _files_there(engine: Engine, kind: VaultKind) -> int:
+    if not engine.vaults.is_there(kind):
+        return 0
+    with opening.open_storage(engine.vaults.path(kind), engine.fs, create=False) as storage:
+        stored = sum(1 for top in (PACKS, OBJECTS) for _ in stored_files(storage, top))
+        return stored + len(storage.names(MANIFESTS))
 
 
 def rewrite(
