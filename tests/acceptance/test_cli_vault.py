@@ -285,3 +285,27 @@ def test_the_front_of_a_copy_comes_back(vault, place, monkeypatch):
     assert (copy["ok"], copy["mended"]) == (True, 2)
     for name in ("FORMAT", "SHA256SUMS"):
         assert (place / name).read_bytes() == (vault / name).read_bytes()
+
+
+def test_a_policy_chooses_the_copies_that_its_files_go_to(tree, vault, place, monkeypatch):
+    other = place.parent / "third"
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{place}\n{other}")
+    order = ("policy", "set", "large", "--path", "*large.bin", "--copy")
+    refused = lifecycle(*order, place.parent / "nowhere")
+    assert (refused.code, "large" in refused.err, "backup_copies" in refused.err) == (2, True, True)
+    assert lifecycle(*order, place).code == 0
+    lifecycle("vault", "copy")
+    large = {it.name for it in (vault / "objects").rglob("*.zst")}
+    assert {it.name for it in (place / "objects").rglob("*.zst")} == large
+    assert list((other / "objects").rglob("*.zst")) == []
+    assert "left out by policies" in lifecycle("vault", "copy").out
+    told = lifecycle("explain", tree / "large.bin", "--json").document["copies"]
+    assert [(it["place"], it["goes"]) for it in told] == [(str(place), True), (str(other), False)]
+    assert "not there" in lifecycle("explain", tree / "large.bin").out
+    assert lifecycle("verify", "--all").code == 0
+    assert lifecycle("policy", "set", "large", "--all-copies").code == 0
+    lifecycle("vault", "copy")
+    assert {it.name for it in (other / "objects").rglob("*.zst")} == large
+    shown = lifecycle("policy", "set", "large", "--no-copies")
+    assert "to none" in shown.out
+    assert lifecycle("policy", "show", "large", "--json").document["copies"] == []

@@ -14,7 +14,7 @@ from lifecycle_sync.cli.session import Session
 from lifecycle_sync.cli.sheet import Block, Heading, Notes, Styled, Table, Text
 from lifecycle_sync.cli.sheet import show as show_sheet
 from lifecycle_sync.cli.words import name_text, size_text, time_text
-from lifecycle_sync.service.api import below, path_fields, to_iso, to_text
+from lifecycle_sync.service.api import below, path_fields, to_iso, to_text, utf8_text
 
 if TYPE_CHECKING:
     from lifecycle_sync.service.api import Explanation
@@ -90,6 +90,12 @@ def _explained_sheet(found: Explanation) -> list[Block]:
         blocks.append(
             Table("Versions", rows, ("number", "size", "kept", "because"), frozenset({0, 1}))
         )
+    if found.copies:
+        rows = [
+            [Styled("goes there", "good") if it.goes else "not there", utf8_text(it.place), it.why]
+            for it in found.copies
+        ]
+        blocks.append(Table("Copies of the vault", rows))
     held: list[Text] = [
         Styled(f"held by {hold.owner}: {hold.reason or 'no reason given'}{_until(hold.ends_ns)}",
                "warn")
@@ -135,6 +141,7 @@ def _explained_fields(found: Explanation) -> dict[str, Any]:
             "guard": coming.guard,
             "waits": coming.waits,
         },
+        "copies": [{"place": it.place, "goes": it.goes, "why": it.why} for it in found.copies],
         "rules": [
             {"policy": it.policy.name, "chosen": it.chosen, "why": it.why}
             for it in found.considered

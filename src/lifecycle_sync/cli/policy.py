@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,11 +113,28 @@ def _shown(value: Any) -> str:
 @click.option(
     "--verified-place", "verified_places", multiple=True, metavar="DIR", help="One that must be."
 )
+@click.option(
+    "--copy", "copies", multiple=True, metavar="DIR", help="A copy it goes to; to no other then."
+)
+@click.option("--no-copies", is_flag=True, help="It goes to no copy.")
+@click.option("--all-copies", is_flag=True, help="It goes to all copies (as from the start).")
 @_allow_empty
 @dry_run_option
-def set_policy(session: Session, name: str, allow_empty: bool, dry_run: bool, **given: Any) -> None:
+def set_policy(
+    session: Session,
+    name: str,
+    *,
+    no_copies: bool,
+    all_copies: bool,
+    allow_empty: bool,
+    dry_run: bool,
+    **given: Any,
+) -> None:
     """Make a policy, or change what is named of one."""
     from lifecycle_sync.service.policy_words import changed
+
+    if bool(given["copies"]) + no_copies + all_copies > 1:
+        raise click.UsageError("choose one of --copy, --no-copies and --all-copies")
 
     with session.engine(create=True) as engine:
         try:
@@ -124,6 +142,8 @@ def set_policy(session: Session, name: str, allow_empty: bool, dry_run: bool, **
         except NotFoundError:
             before = engine.statements.new_policy(name)
         after = changed(before, **given)
+        if no_copies or all_copies:
+            after = replace(after, copies=[] if no_copies else None)
         engine.statements.check_policy(after, allow_empty=allow_empty)
         if not dry_run:
             engine.statements.put_policy(after, allow_empty=allow_empty)

@@ -108,7 +108,9 @@ def _show(session: Session, verb: str, place: str, report: CopyReport, *, dry_ru
         text = f"{would if dry_run else done} {count_text(report.copied, 'file')}"
         text += f", {size_text(report.bytes)}" if report.copied else ""
         text += f" ({report.replaced:,} of them damaged there)" if report.replaced else ""
-        write_line(f"{name_text(place)}: {text}; {report.there:,} there already")
+        text += f"; {report.there:,} there already"
+        text += f"; {report.left_out:,} left out by policies" if report.left_out else ""
+        write_line(f"{name_text(place)}: {text}")
     return code
 
 
@@ -125,6 +127,7 @@ def _fields(verb: str, place: str, report: CopyReport, *, dry_run: bool) -> dict
         "bytes": report.bytes,
         "replaced": report.replaced,
         "there": report.there,
+        "left_out": report.left_out,
         "damaged": [{"name": name, "reason": why} for name, why in report.damaged],
         "exit_code": _exit_code(report),
     }

@@ -179,6 +179,8 @@ def _copy_row(copy: CopyOutcome) -> list[Text]:
     if check is None:
         return ["copy", Styled(f"{path}: there is none yet: `lifecycle vault copy`", "warn")]
     text = f"{path}: {count_text(check.files, 'file')}, {size_text(check.bytes)} read"
+    if check.left_out:
+        text += f", {check.left_out:,} left out by policies"
     if check.behind:
         text += f", {check.behind:,} not copied yet"
     if check.damaged:
@@ -255,6 +257,7 @@ def _copy_fields(copy: CopyOutcome) -> dict[str, Any]:
         "files": check.files if check else 0,
         "hashed": {"files": check.hashed, "bytes": check.bytes} if check else None,
         "behind": check.behind if check else 0,
+        "left_out": check.left_out if check else 0,
         "damaged": [{"name": name, "reason": why} for name, why in check.damaged] if check else [],
         "mended": check.mended if check else 0,
         "error": None if copy.error is None else error_fields(copy.error),

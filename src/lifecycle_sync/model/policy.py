@@ -58,7 +58,8 @@ class LifecyclePolicy:
     holds, else by that of its type. `grace_days` is how long what was deleted lies in the trash.
     A file goes only when so many places (the vault, the archive, copies of them; `verified_places`
     names, by their paths, those that have to be among them) hold its content and each was verified
-    within so many days; with 0 `verified_copies` nothing is asked.
+    within so many days; with 0 `verified_copies` nothing is asked. `copies` names, by their paths,
+    those copies of the vaults that versions of its files go to; None is all that there are.
     """
 
     name: str
@@ -78,6 +79,7 @@ class LifecyclePolicy:
     verified_copies: int = 0
     verified_within_days: int = 30
     verified_places: list[str] = field(default_factory=list)
+    copies: list[str] | None = None
 
 
 # A file's age has to be told in days of a lifetime, not of the universe.
@@ -112,6 +114,7 @@ def _faults(policy: LifecyclePolicy, allow_empty: bool) -> Iterator[str]:
         yield "verified_copies: nothing is ever kept: set backup_frequency_hours or auto_archive"
     if any(not place.startswith("/") for place in policy.verified_places):
         yield "verified_places: name each by its absolute path"
+    yield from _faults_of_copies(policy)
     if policy.max_versions < 0:
         yield f"max_versions: {policy.max_versions} is less than 0"
     for name in KeepRules.__slots__:
@@ -136,6 +139,22 @@ def _faults(policy: LifecyclePolicy, allow_empty: bool) -> Iterator[str]:
         )
     if policy.match is not None:
         yield from _faults_of_match(policy.match)
+
+
+def _faults_of_copies(policy: LifecyclePolicy) -> Iterator[str]:
+    if policy.copies is None:
+        return
+    if any(not place.startswith("/") for place in policy.copies):
+        yield "copies: name each by its absolute path"
+    if len(set(policy.copies)) < len(policy.copies):
+        yield "copies: names a place twice"
+    # Beside them there are the vault and the archive.
+    most = len(policy.copies) + 2
+    if policy.verified_copies > most:
+        yield (
+            f"verified_copies: {policy.verified_copies} can never be, with {len(policy.copies)}"
+            f" copies there are {most} places at most: name more copies, or demand fewer"
+        )
 
 
 def _faults_of_match(match: Match) -> Iterator[str]:

@@ -182,7 +182,7 @@ def policy_values(policy: LifecyclePolicy) -> tuple[Any, ...]:
     )
 
 
-_PROOF = ("verified_copies", "verified_within_days", "verified_places")
+_BEYOND = ("verified_copies", "verified_within_days", "verified_places", "copies")
 
 
 def policy_rules(policy: LifecyclePolicy) -> str:
@@ -196,7 +196,7 @@ def policy_rules(policy: LifecyclePolicy) -> str:
         rules["keep"] = asdict(policy.keep)
     if policy.grace_days != LifecyclePolicy("").grace_days:
         rules["grace_days"] = policy.grace_days
-    for name in _PROOF:
+    for name in _BEYOND:
         if getattr(policy, name) != getattr(LifecyclePolicy(""), name):
             rules[name] = getattr(policy, name)
     return json.dumps(rules, separators=(",", ":"))
@@ -221,7 +221,7 @@ def policy(row: tuple[Any, ...]) -> LifecyclePolicy:
         age_from=AgeFrom(rules.get("age_from", AgeFrom.LATER)),
         keep=KeepRules(**rules.get("keep", {})),
         grace_days=rules.get("grace_days", LifecyclePolicy("").grace_days),
-        **{name: rules[name] for name in _PROOF if name in rules},
+        **{name: rules[name] for name in _BEYOND if name in rules},
     )
 
 

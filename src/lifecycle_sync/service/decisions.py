@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -22,6 +23,7 @@ from lifecycle_sync.clock import (
 from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.choice import Considered, Rules
+from lifecycle_sync.decide.copies import CopyPlace, places_of
 from lifecycle_sync.decide.dates import Dates, dates_of
 from lifecycle_sync.decide.planning import (
     ACTIONS_MAX,
@@ -71,7 +73,8 @@ _TRUSTED = "clock-trusted"
 class Explanation:
     """Why what happens to a file happens: every rule that was asked, in order, the dates of the one
     that won, the verdict now, and what holds the file. `versions` are those of it in the backup
-    vault, the newest first, each with what keeps it."""
+    vault, the newest first, each with what keeps it; `copies` are those of the vaults, and whether
+    versions of it go there."""
 
     file: Subject
     considered: tuple[Considered, ...]
@@ -82,6 +85,7 @@ class Explanation:
     holds: tuple[Hold, ...]
     root: Root
     versions: tuple[Retained, ...] = ()
+    copies: tuple[CopyPlace, ...] = ()
 
 
 class Decisions:
@@ -401,6 +405,8 @@ class Decisions:
             min_age_ns=self._min_age_ns,
             unproven=unproven,
         )
+        settings = self._settings
+        copies = list(map(os.fspath, (*settings.backup_copies, *settings.archive_copies)))
         for start in range(0, len(file_ids), _PAGE):
             page = file_ids[start : start + _PAGE]
             subjects = self._registry.subjects(page)
@@ -437,6 +443,7 @@ class Decisions:
                     else (),
                     root=roots[root_id],
                     versions=retained(file, versions.get(file_id, ()), situation),
+                    copies=tuple(places_of(policy, copies, held=file_id in held_now)),
                 )
 
     def _mass(self, repository_id: bytes, at_ns: int) -> str:

@@ -44,7 +44,25 @@ def examine_vaults(
         for repository in roots:
             found += _trash(registry, repository, clock, fs)
         found += _evidence(registry, settings, clock.now_ns())
+        found += _copies(registry, settings)
     return found
+
+
+def _copies(registry: SqliteRegistry, settings: Settings) -> list[Finding]:
+    """Policies that send their files to copies which the settings do not name (any more)."""
+    known = set(map(os.fspath, (*settings.backup_copies, *settings.archive_copies)))
+    return [
+        warning(
+            "copies",
+            place,
+            f"the policy {policy.name} names it, and the settings do not: nothing goes there",
+            f"add it to backup_copies or archive_copies; or `lifecycle policy set {policy.name}"
+            " --copy DIR`, with all that it is to go to",
+        )
+        for policy in registry.policies()
+        for place in policy.copies or ()
+        if place not in known
+    ]
 
 
 _EXAMINED = {

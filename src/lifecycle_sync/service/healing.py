@@ -78,9 +78,7 @@ class OtherVault:
 
 def copies_of(engine: Engine, kind: VaultKind) -> tuple[str, ...]:
     """The further places of a vault that the settings name."""
-    settings = engine.settings
-    chosen = settings.backup_copies if kind is VaultKind.BACKUP else settings.archive_copies
-    return tuple(map(os.fspath, chosen))
+    return engine.vaults.copies(kind)
 
 
 @contextmanager

@@ -121,6 +121,9 @@ def rules_of(policy: LifecyclePolicy) -> list[str]:
         said.append(f"{text} {policy.verified_within_days} days to hold it")
         if policy.verified_places:
             said[-1] += f", {', '.join(policy.verified_places)} among them"
+    if policy.copies is not None:
+        goes = f"to {', '.join(policy.copies)} alone" if policy.copies else "to none"
+        said.append(f"of the copies of the vault it goes {goes}")
     if policy.age_from == "downloaded":
         said.append("age counts from when it was last downloaded; without that it does not age")
     elif policy.age_from != "later":

@@ -71,11 +71,18 @@ class Statements:
         """One that is not there yet, with the rules of `default`."""
         return replace(self.policy("default"), name=name, file_types=[], match=None)
 
-    @staticmethod
-    def check_policy(policy: LifecyclePolicy, *, allow_empty: bool = False) -> None:
+    def check_policy(self, policy: LifecyclePolicy, *, allow_empty: bool = False) -> None:
         """Raises `UsageError` with every fault; a policy that keeps no version is one unless
-        `allow_empty`."""
+        `allow_empty`, and so is one that names a copy which the settings do not."""
         faults = faults_of(policy, allow_empty=allow_empty)
+        known = self._vaults.copies()
+        faults += [
+            f"copies: {place} is none of the copies that the settings name"
+            f" ({', '.join(known) or 'there are none'}): add it to backup_copies or archive_copies,"
+            " or name one of these"
+            for place in policy.copies or ()
+            if place not in known
+        ]
         if faults:
             raise UsageError(
                 "; ".join(faults),

@@ -13,6 +13,7 @@ from lifecycle_sync.errors import (
     VaultForeignError,
     VaultMissingError,
 )
+from lifecycle_sync.service.copy_choice import choice_for
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.own_files import is_own
@@ -67,11 +68,13 @@ def copy_vault(
             target = held.enter_context(opening.open_storage(path, engine.fs, create=not dry_run))
             target = copy_target(target, path, vault, dry_run=dry_run)
         held.enter_context(reported(progress, "copy", path))
+        choice = held.enter_context(choice_for(engine, vault, path))
         report = copy_files(
             vault.storage,
             target,
             check=check,
             dry_run=dry_run,
+            choice=choice,
             progress=progress.advance,
             cancel=cancel,
         )
@@ -96,11 +99,12 @@ def update_copy(
                 remedy="check that its disk is mounted; `lifecycle vault copy` makes a new one",
             )
         target = copy_target(below, path, vault, dry_run=False)
-        with reported(progress, "copy", path):
+        with reported(progress, "copy", path), choice_for(engine, vault, path) as choice:
             return copy_files(
                 vault.storage,
                 target,
                 check=False,
+                choice=choice,
                 progress=progress.advance,
                 cancel=cancel,
             )

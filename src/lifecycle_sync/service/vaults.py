@@ -55,6 +55,15 @@ class Vaults:
         )
         return os.fspath(place)
 
+    def copies(self, kind: VaultKind | None = None) -> tuple[str, ...]:
+        """The further places of a vault, or of both, that the settings name."""
+        settings, found = self._settings, list[str]()
+        if kind is not VaultKind.ARCHIVE:
+            found += map(os.fspath, settings.backup_copies)
+        if kind is not VaultKind.BACKUP:
+            found += map(os.fspath, settings.archive_copies)
+        return tuple(found)
+
     def get(self, kind: VaultKind, *, create: bool = True, to_read: bool = False) -> Vault:
         """A vault, made where there is none yet and `create` is set. With `to_read` it may be one
         that cannot be written to. Raises `VaultError`, and with `create`, which is asked before it

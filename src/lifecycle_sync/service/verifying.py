@@ -15,6 +15,7 @@ from lifecycle_sync.model.check import VERIFY, CheckNote
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.observe.throttle import Throttle
 from lifecycle_sync.report.records import below
+from lifecycle_sync.service.copy_choice import choice_for
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import copies_of, heal_front, heal_vault
 from lifecycle_sync.service.progress import Progress
@@ -264,17 +265,19 @@ def _copy(
                 return CopyOutcome(path)
             # Copying and hashing take stored bytes, and no keys.
             storage = opening.seal_storage(below, path, it, engine.fs, write=False)
-            check = check_copy(
-                vault,
-                storage,
-                path,
-                share=1.0 if manner.contents else manner.share,
-                before_ns=manner.before_ns,
-                mend=manner.heal,
-                pace=pace,
-                progress=progress.advance,
-                cancel=cancel,
-            )
+            with choice_for(engine, vault, path) as choice:
+                check = check_copy(
+                    vault,
+                    storage,
+                    path,
+                    share=1.0 if manner.contents else manner.share,
+                    before_ns=manner.before_ns,
+                    mend=manner.heal,
+                    choice=choice,
+                    pace=pace,
+                    progress=progress.advance,
+                    cancel=cancel,
+                )
             check.damaged[:0] = [(it.name, it.detail) for it in front if it.source]
             check.mended += sum(bool(it.source) for it in front)
     except CancelledError:

@@ -167,6 +167,7 @@ class DueContract(RegistryContractBase):
             verified_copies=2,
             verified_within_days=7,
             verified_places=["/mnt/second"],
+            copies=["/mnt/second"],
         )
         house.registry.put_policy(policy, house.tick())
         house.reopen()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import StorageError
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.copy_choice import CopyChoice
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, split_manifest_name
 from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.salvage import stored_files
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 @dataclass
 class CopyReport:
     """What a copy came to: files (and bytes) copied, of them `replaced` were there and were not
-    what they should be; `there` were whole already. `damaged` cannot be copied: the name of each,
-    and why."""
+    what they should be; `there` were whole already, and `left_out` need not be there. `damaged`
+    cannot be copied: the name of each, and why."""
 
     copied: int = 0
     bytes: int = 0
     replaced: int = 0
     there: int = 0
+    left_out: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -42,15 +44,16 @@ def copy_files(
     *,
     check: bool,
     dry_run: bool = False,
+    choice: CopyChoice | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
 ) -> CopyReport:
     """Bring all packs, objects and manifests of `source` into `target`, a vault of the same store.
 
     With `check` what is there is read, too, and replaced where it is damaged; without, its size has
-    to be right. `target` is None where a dry run found nothing. Raises what concerns the target as
-    a whole (full, read-only), and `CancelledError`; what was copied by then
-    stays.
+    to be right. What is not there and `choice` leaves out is not brought. `target` is None where a
+    dry run found nothing. Raises what concerns the target as a whole (full, read-only), and
+    `CancelledError`; what was copied by then stays.
     """
     report = CopyReport()
     for name, sha256 in _files(source):
@@ -61,7 +64,10 @@ def copy_files(
             # Taken away since it was listed.
             continue
         there = None if target is None else target.size(name)
-        if target is not None and there == size and _is_right(target, name, sha256, check=check):
+        if there is None and choice is not None and _leaves_out(choice, name):
+            report.left_out += 1
+            size = 0
+        elif target is not None and there == size and _is_right(target, name, sha256, check=check):
             report.there += 1
             size = 0
         elif dry_run or target is None or _copy(source, target, name, sha256, report):
@@ -75,15 +81,22 @@ def copy_files(
 
 @dataclass
 class CopyCheck:
-    """What a look at a copy saw. `behind` are files that are not there yet; `damaged` are not what
+    """What a look at a copy saw. `behind` are files that are not there yet, `left_out` such as need
+    not be; `damaged` are not what
     they should be: the name of each, and why. `hashed` were read whole, so many `bytes`."""
 
     files: int = 0
     hashed: int = 0
     bytes: int = 0
     behind: int = 0
+    left_out: int = 0
     mended: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _leaves_out(choice: CopyChoice, name: str) -> bool:
+    # All manifests go everywhere: a copy knows of all versions, wherever their contents are.
+    return not name.startswith(MANIFESTS) and choice.leaves_out(name)
 
 
 def check_copy(
@@ -94,6 +107,7 @@ def check_copy(
     share: float,
     before_ns: int | None = None,
     mend: bool = False,
+    choice: CopyChoice | None = None,
     pace: Callable[[int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
@@ -110,6 +124,10 @@ def check_copy(
         wanted = []
         for name, size in page:
             there = copy.size(name)
+            if there is None and choice is not None and _leaves_out(choice, name):
+                report.left_out += 1
+                index.forget_met(place, [name])
+                continue
             report.files += 1
             if there is None:
                 report.behind += 1

@@ -69,6 +69,14 @@ class IndexChecks(IndexFile):
                 "DELETE FROM checked WHERE place = ? AND seen_ns < ?", (place, round_ns)
             )
 
+    def forget_met(self, place: str, names: Iterable[str]) -> None:
+        """These files belong to what is promised, but need not be at this place."""
+        with self._use(write=True) as connection:
+            connection.executemany(
+                "DELETE FROM checked WHERE place = ? AND name = ?",
+                ((place, name) for name in names),
+            )
+
     def note_checked(
         self, place: str, names: Iterable[str], at_ns: int, *, detail: int | None = None
     ) -> None:
