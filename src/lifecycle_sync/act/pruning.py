@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from lifecycle_sync.act.site import SKIPPED, Done, Site
+from lifecycle_sync.act.site import SKIPPED, Done, Site, begin
 from lifecycle_sync.model.act import Intent
 from lifecycle_sync.model.plan import Unkept
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
-# Rows of one transaction of the journal.
-_PORTION = 5_000
 
 
 class Withdrawn(NamedTuple):
@@ -50,11 +48,7 @@ def prune_versions(site: Site, files: Sequence[Unkept]) -> Withdrawn:
         Intent(operation_id, it.file_id, "prune", _details(it))
         for operation_id, it in zip(site.ids.take(len(files)), files, strict=True)
     ]
-    refused: dict[bytes, str] = {}
-    for start in range(0, len(intents), _PORTION):
-        refused |= site.registry.begin_operations(
-            site.act, intents[start : start + _PORTION], site.now_ns(), unless_held=True
-        )
+    refused = begin(site, intents, unless_held=True)
     left = []
     if refused:
         by_id = {it.file_id: it for it in files}

@@ -159,11 +159,7 @@ def intend(
     notes = [_json(details(file)) for file in files] if details else repeat(None, len(files))
     file_ids = [file.file_id for file in files]
     intents = list(many(Intent, zip(ids, file_ids, repeat(verb), notes)))
-    refused: dict[bytes, str] = {}
-    for start in range(0, len(intents), _PORTION):
-        refused |= site.registry.begin_operations(
-            site.act, intents[start : start + _PORTION], site.now_ns(), unless_held=unless_held
-        )
+    refused = begin(site, intents, unless_held=unless_held)
     if not refused:
         return Ordered(list(zip(ids, files, strict=True)), [])
     ordered, out = [], []
@@ -174,6 +170,16 @@ def intend(
         else:
             out.append(Done(file.file_id, file.path, SKIPPED, reason, file.size))
     return Ordered(ordered, out)
+
+
+def begin(site: Site, intents: Sequence[Intent], *, unless_held: bool) -> dict[bytes, str]:
+    """Write intents, durably; which are refused, and why."""
+    refused: dict[bytes, str] = {}
+    for start in range(0, len(intents), _PORTION):
+        refused |= site.registry.begin_operations(
+            site.act, intents[start : start + _PORTION], site.now_ns(), unless_held=unless_held
+        )
+    return refused
 
 
 def note(**values: object) -> str:

@@ -90,23 +90,19 @@ class SqliteActs(SqliteBase):
             values += intent
         with self._db.write(durable=True) as connection:
             number = self._number(connection, act.repository_id)
-            begun = in_bulk(
-                connection,
-                _BEGIN,
-                values,
-                4,
-                first=(now_ns, act.act_id, number, int(unless_held)),
-                rows=LONG_ROWS,
-            )
-            if len(begun) == len(intents):
+            before = connection.total_changes()
+            first = (now_ns, act.act_id, number, int(unless_held))
+            in_bulk(connection, _BEGIN, values, 4, first=first, rows=LONG_ROWS)
+            if connection.total_changes() - before == len(intents):
                 return {}
-            ids = {operation_id for (operation_id,) in begun}
+            ids = [intent.operation_id for intent in intents]
+            begun = set(in_bulk(connection, ACTS["begun"], ids, 1, first=(act.act_id,)))
             return {
                 intent.operation_id: self._why_refused(
                     connection, intent.file_id, number, now_ns, unless_held=unless_held
                 )
                 for intent in intents
-                if intent.operation_id not in ids
+                if (intent.operation_id,) not in begun
             }
 
     @staticmethod
@@ -132,6 +128,15 @@ class SqliteActs(SqliteBase):
             refused = Finishing(connection, now_ns, self._policy_by_type).write(outcomes)
             _apply_manifests(connection, manifests, now_ns)
             return refused
+
+    def complete_operations(
+        self, act: ActRun, now_ns: int, *, manifests: Sequence[tuple[bytes, str]] = ()
+    ) -> int:
+        with self._db.write(durable=True) as connection:
+            connection.execute(ACTS["complete_operations"], (act.act_id, now_ns))
+            count = int(connection.changes())
+            _apply_manifests(connection, manifests, now_ns)
+            return count
 
     def pending_operations(self, repository_id: bytes | None) -> list[Operation]:
         with self._db.read() as connection:

@@ -11,7 +11,7 @@ import apsw
 from lifecycle_sync.errors import NotFoundError, TransitionError, UsageError
 from lifecycle_sync.model.file import FileRecord, LifecycleState, Tracking, may_become
 from lifecycle_sync.model.ids import first_id, to_text
-from lifecycle_sync.model.operation import ActRun, Operation, Run
+from lifecycle_sync.model.operation import Operation, Run
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.record import HashResult, ScanBatch
 from lifecycle_sync.registry import codes
@@ -33,17 +33,6 @@ class SqliteFiles(SqliteHashes):
     def file(self, file_id: bytes) -> FileRecord | None:
         with self._db.read() as connection:
             return self._one(connection, "WHERE f.file_id = ?", (file_id,))
-
-    def complete_operations(
-        self, act: ActRun, now_ns: int, *, manifests: Sequence[tuple[bytes, str]] = ()
-    ) -> int:
-        with self._db.write(durable=True) as connection:
-            connection.execute(ACTS["complete_operations"], (act.act_id, now_ns))
-            count = int(connection.changes())
-            connection.executemany(
-                ACTS["apply_manifest"], ((store_id, name, now_ns) for store_id, name in manifests)
-            )
-            return count
 
     def file_at(self, repository_id: bytes, path: bytes) -> FileRecord | None:
         with self._db.read() as connection:

@@ -22,7 +22,6 @@ from lifecycle_sync.vault.format import (
     manifest_path,
     split_manifest_name,
 )
-from lifecycle_sync.vault.held import batches
 from lifecycle_sync.vault.index import Index, KnownManifest
 from lifecycle_sync.vault.manifest import (
     GoneError,
@@ -379,9 +378,8 @@ class Catalogue:
             writer = ManifestWriter(self._storage, header)
             try:
                 for name in self.sources():
-                    for lines in batches(ManifestReader(self._storage, name)):
-                        for line in choose(lines) if choose else lines:
-                            writer.line(line)
+                    for lines in ManifestReader(self._storage, name).batches():
+                        writer.lines(choose(lines) if choose else lines)
                 checkpoint = writer.publish()
             finally:
                 writer.discard()

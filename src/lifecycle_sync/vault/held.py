@@ -10,20 +10,17 @@ from __future__ import annotations
 import re
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 import msgspec
 
 from lifecycle_sync.model.content import DIGEST_SIZES, key_from_text
 from lifecycle_sync.vault.format import code_byte
 from lifecycle_sync.vault.index import key_blob
-from lifecycle_sync.vault.manifest import ManifestReader
 
 # A content that a version holds: its key, the id of the version, and when that was told.
 Held = tuple[bytes, bytes, int]
 EVENT = b'{"event":'
 _VERSION = EVENT + b'"version"'
-_LINES = 2_000
 # What SQLite takes as a time.
 _MOST = 2**63 - 1
 # As `VersionShape` is written where the path needs no escapes. A quotation mark within a
@@ -49,13 +46,6 @@ class _Told(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Told).decode
-
-
-def batches(reader: ManifestReader) -> Iterator[list[bytes]]:
-    """The lines of a manifest, many at a time."""
-    lines = (line.raw for line in reader.lines())
-    while batch := list(islice(lines, _LINES)):
-        yield batch
 
 
 def held(lines: Iterable[bytes]) -> list[Held]:

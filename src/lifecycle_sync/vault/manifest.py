@@ -34,12 +34,14 @@ from lifecycle_sync.vault.frames import (
     FrameCompressor,
     FrameError,
     unpack_frames,
+    unpack_stream,
 )
 from lifecycle_sync.vault.pack import LOCAL_SIZE, MEMBERS_MAX, PackContents
 from lifecycle_sync.vault.sealing import NamedUpload, opened
 
 MANIFEST_NUMBER = 1
 _FRAME_SIZE = 1 << 20
+_HEAD_SIZE = 8 << 10
 # A frame ends with the line that makes it this long, and lines are bounded.
 _FRAME_SIZE_MAX = 64 << 20
 _EVENT = b'{"event":'
@@ -304,14 +306,46 @@ class ManifestReader:
             raise _corrupt(self.name, "is damaged: its bytes are not those its name says")
 
     def _read_header(self, sequence: int) -> Header:
-        line = next(self._all_lines(), None)
         try:
-            header = decode_header(b"" if line is None else line.raw)
+            header = decode_header(self._first_line())
         except (ValueError, msgspec.DecodeError) as error:
             raise _corrupt(self.name, f"does not begin as a manifest does ({error})") from error
         if header.sequence != sequence:
             raise _corrupt(self.name, f"says that it is number {header.sequence}")
         return header
+
+    def _first_line(self) -> bytes:
+        """Of it no more is unpacked than has to be."""
+        text = b""
+        try:
+            pieces = opened(self._storage).pieces(manifest_path(self.name))
+            for piece in unpack_stream(pieces, _HEAD_SIZE):
+                text += piece
+                if b"\n" in piece:
+                    return text[: text.index(b"\n")]
+        except FrameError as error:
+            raise _corrupt(self.name, f"is damaged: {error}") from error
+        except StorageMissingError as error:
+            raise _gone(self.name) from error
+        return b""
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The same lines as `lines` gives, without their places, many at a time: for who reads all
+        of them."""
+        batch: list[bytes] = []
+        count = 0
+        for _frame, text in self._frames():
+            if batch:
+                yield batch
+            batch = text.split(b"\n")
+            # After the last line break.
+            batch.pop()
+            count += len(batch)
+            if count == len(batch):
+                del batch[:1]
+        self._check_end(count, batch.pop() if batch else None)
+        if batch:
+            yield batch
 
     def lines(self) -> Iterator[Line]:
         """Every line but the first and the last; that the last one is right is seen to."""
@@ -321,24 +355,33 @@ class ManifestReader:
                 yield last
             last = line
             count += 1
+        self._check_end(count, None if last is None else last.raw)
+
+    def _check_end(self, count: int, last: bytes | None) -> None:
         try:
-            end = msgspec.json.decode(b"" if last is None else last.raw, type=_EndLine).end
+            end = msgspec.json.decode(b"" if last is None else last, type=_EndLine).end
         except msgspec.DecodeError:
             end = -1
         if count < 2 or end != count - 1:
             raise _corrupt(self.name, "ends too early")
 
     def _all_lines(self) -> Iterator[Line]:
+        for frame, text in self._frames():
+            offset = 0
+            while offset < len(text):
+                end = text.index(b"\n", offset)
+                yield Line(frame, offset, text[offset:end])
+                offset = end + 1
+
+    def _frames(self) -> Iterator[tuple[int, bytes]]:
+        """Where each frame begins that has lines in it, and its whole lines."""
         try:
             pieces = opened(self._storage).pieces(manifest_path(self.name))
             for frame, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
                 if text and not text.endswith(b"\n"):
                     raise _corrupt(self.name, "has a line across two frames")
-                offset = 0
-                while offset < len(text):
-                    end = text.index(b"\n", offset)
-                    yield Line(frame, offset, text[offset:end])
-                    offset = end + 1
+                if text:
+                    yield frame, text
         except FrameError as error:
             raise _corrupt(self.name, f"is damaged: {error}") from error
         except StorageMissingError as error:

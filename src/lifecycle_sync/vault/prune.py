@@ -33,7 +33,7 @@ from lifecycle_sync.vault.compaction import compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
-from lifecycle_sync.vault.held import batches, held
+from lifecycle_sync.vault.held import held
 from lifecycle_sync.vault.index import key_blob, key_of_blob
 from lifecycle_sync.vault.index_live import Live, Pack
 from lifecycle_sync.vault.index_pruned import Condemned
@@ -283,7 +283,7 @@ class _Pruning:
                 subject=self._vault.path,
                 remedy="give each of those who write a vault of its own",
             )
-        for lines in batches(reader):
+        for lines in reader.batches():
             self._cancel.check()
             self._live.add(held(lines))
 

@@ -38,8 +38,14 @@ CROSS JOIN files f ON f.file_id = i.file_id AND f.repository = act.number
 WHERE NOT (act.unless_held AND EXISTS (
 {held}
 ))
-ON CONFLICT DO NOTHING
-RETURNING operation_id;
+ON CONFLICT DO NOTHING;
+
+-- name: begun
+WITH act (act_id) AS (SELECT ?1), intents (operation_id) AS (
+VALUES (?)
+)
+SELECT o.operation_id FROM act CROSS JOIN intents i
+CROSS JOIN operations o ON o.operation_id = i.operation_id AND o.run_id = act.act_id;
 
 -- name: why_refused
 SELECT (
