@@ -56,6 +56,7 @@ def check_front(look: Examination) -> None:
 def _check_told(look: Examination) -> None:
     """What an encrypted vault tells in the clear."""
     name = vault_format.RECIPIENTS_NAME
+    look.storage.drop_cache(name)
     try:
         if not read_recipients(look.storage):
             look.found(Problem.MISSING, name, "is missing")
@@ -66,6 +67,7 @@ def _check_told(look: Examination) -> None:
 
     for writer in look.storage.names(vault_format.WRITERS):
         name = f"{vault_format.WRITERS}/{writer}"
+        look.storage.drop_cache(name)
         try:
             read_head(look.storage, writer)
         except ValueError as error:
