@@ -277,6 +277,51 @@ def test_a_checkpoint_repeats_that_it_was_given_up(house, clock):
     assert prune(house).exit_code == 0
 
 
+@pytest.mark.parametrize("step", ["take_up_remains", "retell", "give_up"])
+def test_killed_after_any_step_it_is_given_again(house, clock, monkeypatch, step):
+    path = manifest_with(house, b"f2")
+    path.write_bytes(b"nothing of it is left")
+    do = getattr(giving_up, step)
+
+    def killed(*them: object, **how: object) -> None:
+        do(*them, **how)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(giving_up, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            order(house, path.name)
+    if step == "give_up":
+        with pytest.raises(UsageError, match="before"):
+            order(house, path.name)
+    else:
+        with pytest.raises(VaultCorruptError, match="give-up"):
+            prune(house)
+        order(house, path.name)
+    assert not path.exists()
+    prunes_until_all_is_gone(house, clock)
+    assert contents_there(house) == ALL
+
+
+def test_killed_before_it_is_set_aside_a_damaged_one_stops_nothing(house, clock, monkeypatch):
+    path = manifest_with(house, b"f2")
+    path.write_bytes(b"nothing of it is left")
+    with monkeypatch.context() as once:
+        once.setattr("lifecycle_sync.vault.giving_up.set_aside", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            order(house, path.name)
+    prunes_until_all_is_gone(house, clock)
+    (seen,) = [it for it in verify(house, heal=True) if it.report is not None]
+    assert seen.ok
+    assert not path.exists()
+    assert (house.base / "vault/quarantine" / path.name).exists()
+    assert contents_there(house) == ALL
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 # -- healing -------------------------------------------------------------------------------
 
 

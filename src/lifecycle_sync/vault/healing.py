@@ -284,7 +284,9 @@ class _Healing:
         # What it told counts no more, though it was read before.
         self._vault.index.clear()
         self._vault.refresh()
-        if not missing:
+        # Nobody waits for it, and whoever said so was cut off before it was set aside.
+        given_up = leaf in self._vault.index.given_up()
+        if not missing and not given_up:
             try:
                 told, untold = salvage_manifest(self._vault, leaf)
             except (VaultCorruptError, VaultKeyError) as error:
