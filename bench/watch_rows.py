@@ -33,10 +33,11 @@ def watch_changes(lab: Lab) -> Iterator[Row]:
     shutil.rmtree(place, ignore_errors=True)
     (place / "root").mkdir(parents=True)
     tree = lab.files_to_act_on().tree
+    writes = _WRITES if tree.files >= _MANY_FILES else 4
     with _running(place) as process, closing(_registry(place)) as registry:
         (repository,) = registry.repositories()
         each = []
-        for number in range(_WRITES):
+        for number in range(writes):
             name = b"single-%d" % number
             begun = time.perf_counter()
             (place / "root" / os.fsdecode(name)).write_bytes(b"written")
@@ -54,7 +55,7 @@ def watch_changes(lab: Lab) -> Iterator[Row]:
         before = _seconds(process.pid)
         subprocess.run(["cp", "-r", tree.path, place / "root/copy"], check=True)
         ended = time.perf_counter()
-        wanted = tree.files + _WRITES
+        wanted = tree.files + writes
         _wait(lambda: registry.live_count(repository.repository_id) == wanted)
         yield Row(
             "watch",
