@@ -66,7 +66,7 @@ torture: $(READY) ## kill, flood and shake it for some minutes; TORTURE_ARGS="--
 	@$(BIN)/pytest -m torture tests/torture $(TORTURE_ARGS)
 
 faults: $(READY) ## kill, fail and swap at every step of every act; FAULTS_ARGS='--workload delete --point 17'
-	@$(BIN)/pytest -m faults tests/faults $(if $(FAULTS_ARGS),$(FAULTS_ARGS),-n 3 --dist worksteal)
+	@$(BIN)/pytest -m faults tests/faults $(if $(FAULTS_ARGS),$(FAULTS_ARGS),-n 4 --dist worksteal)
 
 plans: $(READY) ## apply plans while somebody changes the files; PLAN_SEEDS=2000
 	@PLAN_SEEDS=$${PLAN_SEEDS:-2000} $(BIN)/pytest tests/integration/test_applied_subset.py $(PYTEST_ARGS)

@@ -25,7 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "part" in metafunc.fixturenames:
-        whole = _is_whole(metafunc.config) and metafunc.config.getoption("--point") is None
+        whole = (
+            _is_whole(metafunc.config)
+            and metafunc.config.getoption("--point", default=None) is None
+        )
         metafunc.parametrize("part", range(PARTS) if whole else [None])
 
 

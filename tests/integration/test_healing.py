@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.errors import CancelledError
+from lifecycle_sync.errors import CancelledError, StorageError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.local import LocalStorage
@@ -192,6 +192,35 @@ def test_a_copy_gives_the_very_file_back(house, tmp_path, folder):
     }
     assert after == before
     assert len(quarantined(house)) == 1
+
+
+class UnreadableCopy(LocalStorage):
+    def pieces(self, name, *arguments):
+        raise StorageError("Input/output error", operation="read", subject=name)
+
+
+def test_a_manifest_waits_for_a_copy_that_cannot_be_read(house, tmp_path):
+    """What could be read of it would be told, and all else that the copy has forgotten."""
+    (tmp_path / "copy").mkdir()
+    (manifest, *_) = house.files("manifests")
+    before = manifest.read_bytes()
+    with (
+        house.open() as vault,
+        LocalStorage(str(tmp_path / "copy"), house.fs) as copy,
+        UnreadableCopy(str(tmp_path / "copy"), house.fs) as unreadable,
+    ):
+        copy_files(vault.storage, copy, check=False)
+        flip(manifest, 40)
+        for _ in range(2):
+            report = vault.verify(share=1.0)
+            healed = heal(vault, report.findings, copies=[Copy("far", unreadable)])
+            ((name, why),) = healed.failed
+            assert name.endswith(manifest.name)
+            assert "the copy in far cannot be read: Input/output error" in why
+            assert not quarantined(house)
+        heal(vault, vault.verify(share=1.0).findings, copies=[Copy("copy", copy)])
+        assert manifest.read_bytes() == before
+        assert vault.verify(contents=True).ok
 
 
 def test_a_copy_that_is_damaged_itself_gives_nothing(house, tmp_path):

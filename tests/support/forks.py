@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, Self
@@ -44,6 +46,18 @@ def begin_child(work: Callable[[], None], base: Path) -> int:
             os._exit(1)
         os._exit(0)
     return child
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """What there is now is looked through no more by the collector of garbage: neither here nor,
+    page by page a copy of its own, by each child."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Forker:

@@ -25,7 +25,7 @@ from lifecycle_sync.testing.fileops import fail, kill
 from lifecycle_sync.testing.steps import CHANGES, READS, SteppedFileOps, Steps, step_commits
 from tests.support import invariants
 from tests.support.estate import Estate, Look, make_key
-from tests.support.forks import Forker, in_child
+from tests.support.forks import Forker, frozen, in_child
 from tests.support.ground import ready
 from tests.support.meddling import BESIDE, MEDDLERS, deed_in, inventory, recorded
 from tests.support.workloads import Workload
@@ -263,7 +263,7 @@ def try_points(case: Case, points: Sequence[int]) -> tuple[int, list[str]]:
     """Try these points; how many, and what failed, with how to try it again."""
     end = case.end()
     failures = []
-    with Forker(case.run_to) as forker:
+    with frozen(), Forker(case.run_to) as forker:
         for point in points:
             try:
                 case.try_point(point, end, forker)

@@ -19,7 +19,7 @@ from lifecycle_sync.testing.power import ALL, Disk, VolatileFileOps
 from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
 from tests.support import invariants
 from tests.support.estate import AheadClock, Estate, further_settings
-from tests.support.forks import Forker, in_child
+from tests.support.forks import Forker, frozen, in_child
 from tests.support.house import settings_in
 from tests.support.points import PointError, prepared
 from tests.support.workloads import Workload
@@ -139,7 +139,7 @@ def _after(base: Path, database: str) -> None:
 def try_moments(case: PowerCut, moments: Sequence[Moment]) -> tuple[int, list[str]]:
     """Try these; how many, and what failed."""
     failures = []
-    with Forker(lambda base, number: case.run(base, moments[number])) as forker:
+    with frozen(), Forker(lambda base, number: case.run(base, moments[number])) as forker:
         for number, moment in enumerate(moments):
             try:
                 case.try_moment(moment, partial(forker.run, number=number))

@@ -18,6 +18,7 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import (
     LifecycleError,
     StorageError,
+    StorageMissingError,
     VaultCorruptError,
     VaultKeyError,
 )
@@ -111,6 +112,8 @@ class _Healing:
         self._progress = progress
         self._cancel = cancel
         self._report = HealReport()
+        # Why the last file was not had from a copy that may have it.
+        self._unread = ""
         # Whether files came back as they were, so that what was forgotten is to be known again.
         self._anew = False
 
@@ -155,7 +158,11 @@ class _Healing:
         elif self._from_copy(name, lost):
             self._anew = True
         elif name.startswith(MANIFESTS):
-            self._heal_manifest(name, missing=now.missing)
+            if self._unread:
+                # It may be whole there, and nothing else tells all that it told: another time.
+                self._report.failed.append((name, self._unread))
+            else:
+                self._heal_manifest(name, missing=now.missing)
         else:
             self._heal_stored(name, lost, now)
 
@@ -201,10 +208,15 @@ class _Healing:
     def _from_copy(self, name: str, lost: tuple[ContentKey, ...]) -> bool:
         sha256 = digest_named(name)
         assert sha256 is not None, "only such names come here"
+        self._unread = ""
         for copy in self._copies:
             upload = self._storage.upload(name.partition("/")[0])
             try:
-                if not _fetch(copy, name, sha256, upload):
+                try:
+                    if not _fetch(copy, name, sha256, upload):
+                        continue
+                except _UnreadError as error:
+                    self._unread = f"the copy in {copy.name} cannot be read: {error}"
                     continue
                 to = keep_aside(self._storage, name)
                 if to:
@@ -303,16 +315,23 @@ class _Healing:
         self._vault.refresh()
 
 
+class _UnreadError(Exception):
+    """A copy did not let itself be read."""
+
+
 def _fetch(copy: Copy, name: str, sha256: bytes, upload: Upload) -> bool:
-    """Bring a file of a copy; False where it is not whole there. Raises as an upload does."""
+    """Bring a file of a copy; False where it is not whole there. Raises `_UnreadError` where nobody
+    can tell, and as an upload does."""
     digest = hashlib.sha256()
     pieces = copy.storage.pieces(name)
     while True:
         try:
             piece = next(pieces, None)
+        except StorageMissingError:
+            return False
         except StorageError as error:
             _log.info("%s: %s", copy.name, error)
-            return False
+            raise _UnreadError(error.cause) from error
         if piece is None:
             return digest.digest() == sha256
         digest.update(piece)
