@@ -196,6 +196,7 @@ def test_a_copy_gives_the_very_file_back(house, tmp_path, folder):
 
 class UnreadableCopy(LocalStorage):
     def pieces(self, name, *arguments):
+        yield from ()
         raise StorageError("Input/output error", operation="read", subject=name)
 
 
