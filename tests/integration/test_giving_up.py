@@ -230,6 +230,16 @@ def test_one_that_a_copy_has_is_not_given_up(house, tmp_path):
     assert prune(house).exit_code == 0
 
 
+def test_one_that_a_copy_may_have_that_is_away_is_not_given_up(house, tmp_path):
+    name = lose(house)
+    house.reopen(backup_copies=(tmp_path / "away",))
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="which is away"):
+            order(house, name, dry_run=dry_run)
+    house.reopen(backup_copies=())
+    assert order(house, name).retold.versions == 1
+
+
 def test_a_damaged_one_that_cannot_be_read_at_all_is_set_aside(house, clock):
     path = manifest_with(house, b"f2")
     path.write_bytes(b"nothing of it is left")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from lifecycle_sync.errors import VaultError
+from lifecycle_sync.errors import UsageError, VaultError
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.healing import open_copies
@@ -51,6 +51,7 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
     how.progress.begin("give up", os.fsencode(vault.path), None, None)
     try:
         with open_copies(engine, vault) as copies:
+            _refuse_without(engine, {copy.name for copy in copies}, names[0])
             found = evidence(vault, names, copies)
         lost = [it.name for it in found]
         applied = engine.registry.applied_manifests(vault.store_id)
@@ -75,6 +76,19 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
         return outcome
     finally:
         how.progress.end()
+
+
+def _refuse_without(engine: Engine, there: set[str], name: str) -> None:
+    """A copy that is away may have what is to be given up."""
+    away = [it for it in engine.vaults.copies(VaultKind.BACKUP) if it not in there]
+    if away:
+        raise UsageError(
+            f"may be in the copy {away[0]}, which is away or cannot be used",
+            operation="give up manifest",
+            subject=name,
+            remedy="mount its disk, and `lifecycle verify --heal`; or, if that is lost as well, take"
+            " it out of backup_copies",
+        )
 
 
 def _look_ahead(engine: Engine, vault: Vault, outcome: GivingUp, how: How) -> None:

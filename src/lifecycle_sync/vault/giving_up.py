@@ -95,9 +95,10 @@ def _evidence(
             cause = "is no manifest that this vault waits for"
         raise UsageError(cause, operation=_OPERATION, subject=name, remedy=_REMEDY)
     for copy in copies:
-        if not hash_file(copy.storage, manifest_path(name)).fault:
+        seen = hash_file(copy.storage, manifest_path(name))
+        if seen.error or not seen.fault:
             raise UsageError(
-                f"is whole in the copy {copy.name}",
+                f"{'cannot be read' if seen.error else 'is whole'} in the copy {copy.name}",
                 operation=_OPERATION,
                 subject=name,
                 remedy="`lifecycle verify --heal` brings it back",
