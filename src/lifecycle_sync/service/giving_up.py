@@ -86,7 +86,7 @@ def _refuse_without(engine: Engine, there: set[str], name: str) -> None:
             f"may be in the copy {away[0]}, which is away or cannot be used",
             operation="give up manifest",
             subject=name,
-            remedy="mount its disk, and `lifecycle verify --heal`; or, if that is lost as well, take"
+            remedy="mount its disk, and `lifecycle verify --heal`; or, if that is lost, too, take"
             " it out of backup_copies",
         )
 
