@@ -528,6 +528,25 @@ def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_p
 # -- what is wrong with a vault ----------------------------------------------------------------
 
 
+def test_a_reader_looks_where_a_late_checkpoint_does_not_send_it(house, tmp_path):
+    """A content was stored anew, and one who did not know of that has repeated its old place."""
+    data = noise(1)
+    with house.open() as vault, second(house, tmp_path) as late:
+        house.store(vault, {b"a": data})
+        late.refresh()
+        (old,) = stored(house)
+        with vault.writer() as writer:
+            writer.add(key_of(noise(2)), noise(2))
+            writer.add(key_of(data), data, again=True)
+            writer.commit([])
+        late.checkpoint()
+        late.checkpoint()
+    (house.path / old).unlink()
+    house.lose_index()
+    with house.open() as vault:
+        assert read(vault, key_of(data)) == data
+
+
 def test_nothing_is_pruned_while_a_manifest_is_damaged_or_missing(house):
     with house.open() as vault:
         name, _ = house.store(vault, {b"a": noise(1)})
