@@ -127,13 +127,18 @@ class Database:
                     return connection
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[Connection]:
-        """One write transaction: committed on leaving, rolled back by any exception."""
+    def write(self, *, durable: bool = False, in_parts: bool = False) -> Iterator[Connection]:
+        """One write transaction: committed on leaving, rolled back by any exception.
+
+        `in_parts` says that none of its statements changes many rows: what it would take to undo
+        one of them, every page that it changes, is kept in memory then and not in a file.
+        """
         assert not self._read_only, "this registry is only read"
         self._check_usable()
         with self._mutex, self._flocked(), translated(self.path):
             self._check_inodes()
             connection = self._writers.get(durable) or self._connect(durable=durable)
+            connection.execute(f"PRAGMA temp_store={'MEMORY' if in_parts else 'FILE'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

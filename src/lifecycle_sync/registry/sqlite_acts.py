@@ -88,7 +88,7 @@ class SqliteActs(SqliteBase):
         values: list[Any] = []
         for intent in intents:
             values += intent
-        with self._db.write(durable=True) as connection:
+        with self._db.write(durable=True, in_parts=True) as connection:
             number = self._number(connection, act.repository_id)
             before = connection.total_changes()
             first = (now_ns, act.act_id, number, int(unless_held))
@@ -124,7 +124,7 @@ class SqliteActs(SqliteBase):
         *,
         manifests: Sequence[tuple[bytes, str]] = (),
     ) -> dict[bytes, str]:
-        with self._db.write(durable=True) as connection:
+        with self._db.write(durable=True, in_parts=True) as connection:
             refused = Finishing(connection, now_ns, self._policy_by_type).write(outcomes)
             _apply_manifests(connection, manifests, now_ns)
             return refused
