@@ -105,8 +105,8 @@ def step_commits(registry: SqliteRegistry, steps: Steps) -> None:
     write = database.write
 
     @contextmanager
-    def stepped(*, durable: bool = False) -> Iterator[Any]:
-        with write(durable=durable) as connection:
+    def stepped(*, durable: bool = False, in_parts: bool = False) -> Iterator[Any]:
+        with write(durable=durable, in_parts=in_parts) as connection:
             yield connection
             due = steps.commits and steps.begin(COMMIT)
         steps.end(due)
