@@ -8,10 +8,10 @@ and the journal learns what came of the one before that.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
-from typing import Any
+from operator import attrgetter
 
 from lifecycle_sync.act.keeping import (
     Keeping,
@@ -31,15 +31,20 @@ from lifecycle_sync.act.site import (
     note,
 )
 from lifecycle_sync.errors import LifecycleError
-from lifecycle_sync.model.act import UNSET, ActFile, ActOutcome, RecordChange
+from lifecycle_sync.model.act import UNSET, ActFile, ActOutcome, RecordChange, VersionRow
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.many import many
 from lifecycle_sync.model.observation import Fingerprint
+from lifecycle_sync.vault.events import VersionLine
 from lifecycle_sync.vault.vault import Vault
 
 _UNCHANGED = "unchanged since its last version"
 _UNCHANGED_DETAILS = note(result=_UNCHANGED)
+_FILE_ID, _PATH, _SIZE, _MTIME, _LAST_NUMBER = map(
+    attrgetter, ("file_id", "path", "size", "mtime_ns", "last_number")
+)
 
 
 def back_up(site: Site, parts: Iterable[list[ActFile]]) -> Iterator[list[Done]]:
@@ -196,33 +201,45 @@ def _backed_up(
     where = location(vault, manifest)
     algorithm, place = site.algorithm, f"{vault.store_id.hex()}/{site.algorithm}:"
     complete, no_content = LifecycleState.BACKUP_COMPLETE, content_place(vault, None)
-    fingerprints = many(Fingerprint, [it.file[3:8] for it in kept])
-    # There are many of them.
-    changes: list[tuple[Any, ...]] = []
-    details: list[str] = []
-    done: list[tuple[Any, ...]] = []
-    for (_, file, key, event), fingerprint in zip(kept, fingerprints, strict=True):
-        digest = key.digest if key else None
-        changes.append(
-            (
-                file.file_id,
-                complete,
-                fingerprint,
-                None,
-                None,
-                digest,
-                algorithm,
-                place + digest.hex() if digest else no_content,
-                UNSET,
-                version_row(file, event, where),
-                0,
-                0,
-                None,
-            )
-        )
-        details.append(f'{{"version":{event.number}}}' if event else _UNCHANGED_DETAILS)
-        done.append((file.file_id, file.path, COMPLETED, "" if event else _UNCHANGED, file.size))
-    ids = [it.operation_id for it in kept]
-    outcomes = zip(ids, repeat(COMPLETED), details, many(RecordChange, changes))
+    # Column by column: there are many of them.
+    operation_ids, files, keys, events = zip(*kept, strict=True) if kept else ((),) * 4
+    digests = [key and key.digest for key in keys]
+    places = [place + digest.hex() if digest else no_content for digest in digests]
+    changes = zip(
+        map(_FILE_ID, files),
+        repeat(complete),
+        many(Fingerprint, [file[3:8] for file in files]),
+        repeat(None),
+        repeat(None),
+        digests,
+        repeat(algorithm),
+        places,
+        repeat(UNSET),
+        _version_rows(files, events, where),
+        repeat(0),
+        repeat(0),
+        repeat(None),
+    )
+    details = [f'{{"version":{it.number}}}' if it else _UNCHANGED_DETAILS for it in events]
+    outcomes = zip(operation_ids, repeat(COMPLETED), details, many(RecordChange, changes))
+    reasons = ["" if it else _UNCHANGED for it in events]
+    done = zip(
+        map(_FILE_ID, files), map(_PATH, files), repeat(COMPLETED), reasons, map(_SIZE, files)
+    )
     results.extend(many(ActOutcome, outcomes), many(Done, done))
     return results.finish(site, [(vault.store_id, manifest)] if manifest else [])
+
+
+def _version_rows(
+    files: Sequence[ActFile], events: Sequence[VersionEvent | VersionLine | None], where: str
+) -> Iterable[VersionRow | None]:
+    """`version_row` of each."""
+    if set(map(type, events)) != {VersionLine} or any(map(_LAST_NUMBER, files)):
+        return [version_row(file, it, where) for file, it in zip(files, events, strict=True)]
+    numbers, version_ids, keys, at_ns, _ = zip(*events, strict=True)
+    algorithms, digests = zip(*keys, strict=True)
+    sizes, mtimes = map(_SIZE, files), map(_MTIME, files)
+    return many(
+        VersionRow,
+        zip(version_ids, numbers, algorithms, digests, sizes, mtimes, at_ns, repeat(where)),
+    )

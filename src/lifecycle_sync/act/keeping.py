@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Self
 
 from lifecycle_sync.act.ahead import Plain, Wanted, windows
@@ -25,6 +26,7 @@ from lifecycle_sync.vault.pack import Packed
 from lifecycle_sync.vault.vault import Vault
 
 _SUSPECT = FileFlag.SUSPECT.value
+_LAST_NUMBER, _CHECKSUM, _DIGEST = map(attrgetter, ("last_number", "checksum", "digest"))
 _STOPPED = "asked to stop"
 # How much is read before the vault is asked what it has of it.
 _WINDOW_FILES = 512
@@ -85,21 +87,35 @@ class Keeping:
         with Reader(self._site, self._writer) as reader:
             for part, answers in self._ahead(ordered):
                 stops = self._site.cancel.cancelled or self._site.breaker.tripped
-                files = size = stored = 0
+                if stops or None in answers:
+                    self._read_some(part, answers, stops, reader)
+                    continue
                 # There are many of them, and most were read ahead.
-                window = self._window
-                for (operation_id, file), plain in zip(part, answers, strict=True):
-                    if plain is None or stops:
-                        self._read(operation_id, file, reader)
-                        window = self._window
-                        continue
-                    window.append((operation_id, file, plain))
-                    files += 1
-                    size += file.size
-                    stored += plain.packed.stored
-                self._site.told.advance(files, size)
-                self._wait(stored)
+                self._window += [
+                    (*wanted, plain) for wanted, plain in zip(part, answers, strict=True) if plain
+                ]
+                self._site.told.advance(len(part), sum([file.size for _, file in part]))
+                self._wait(sum([it.packed.stored for it in answers if it]))
             self._take_window()
+
+    def _read_some(
+        self,
+        part: Sequence[Wanted],
+        answers: Sequence[Plain | None],
+        stops: bool,
+        reader: Reader,
+    ) -> None:
+        files = size = stored = 0
+        for (operation_id, file), plain in zip(part, answers, strict=True):
+            if plain is None or stops:
+                self._read(operation_id, file, reader)
+                continue
+            self._window.append((operation_id, file, plain))
+            files += 1
+            size += file.size
+            stored += plain.packed.stored
+        self._site.told.advance(files, size)
+        self._wait(stored)
 
     def commit(self) -> str | None:
         """The name of the manifest, None where there was nothing to tell."""
@@ -165,6 +181,8 @@ class Keeping:
     def _take_window(self) -> None:
         window, self._window, self._window_bytes = self._window, [], 0
         known = self._vault.contains([read.key for _, _, read in window if read.key is not None])
+        if window and self._take_new(window, known):
+            return
         stored, always, packs = self._stored, self._always, list[Packed]()
         kept = list[tuple[bytes, ActFile, ContentKey | None, VersionEvent | VersionLine | None]]()
         for operation_id, file, read in window:
@@ -200,6 +218,27 @@ class Keeping:
             kept.append((operation_id, file, key, event))
         self.kept += many(Kept, kept)
         self._writer.add_packed(self._site.algorithm, packs)
+
+    def _take_new(
+        self, window: Sequence[tuple[bytes, ActFile, Read | Plain]], known: set[ContentKey]
+    ) -> bool:
+        """Take a window in which there is nothing but plain files that no version is of yet, which
+        is most of a first backup, with little to do for each; False where it is another one."""
+        operation_ids, files, reads = zip(*window, strict=True)
+        if any(map(_LAST_NUMBER, files)) or set(map(type, reads)) != {Plain}:
+            return False
+        keys, contents, versions = zip(*reads, strict=True)
+        checksums = list(map(_CHECKSUM, files))
+        if checksums != list(map(_DIGEST, keys)) and any(checksums):
+            return False
+        stored, packs = self._stored, list[Packed]()
+        for key, content in zip(keys, contents, strict=True):
+            if key not in stored and key not in known:
+                stored.add(key)
+                packs.append(content)
+        self.kept += many(Kept, zip(operation_ids, files, keys, versions, strict=True))
+        self._writer.add_packed(self._site.algorithm, packs)
+        return True
 
     def _suspect(self, operation_id: bytes, file: ActFile) -> None:
         reason = "its content changed and its times did not (suspect); earlier versions are kept"
@@ -253,9 +292,9 @@ def version_row(
     if not isinstance(event, VersionLine):
         size, mtime_ns = event.metadata.size, event.metadata.mtime_ns
     algorithm, digest = key or ("sha256", None)
-    # By their places, and without a call to the class: there are many of them.
-    row = (event.version_id, event.number, algorithm, digest, size, mtime_ns, event.at_ns, where)
-    return tuple.__new__(VersionRow, row)
+    return VersionRow(
+        event.version_id, event.number, algorithm, digest, size, mtime_ns, event.at_ns, where
+    )
 
 
 def fail_the_rest(results: Results, ordered: Sequence[tuple[bytes, ActFile]], reason: str) -> None:

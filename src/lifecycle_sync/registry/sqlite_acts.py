@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -85,9 +86,7 @@ class SqliteActs(SqliteBase):
     def begin_operations(
         self, act: ActRun, intents: Sequence[Intent], now_ns: int, *, unless_held: bool
     ) -> dict[bytes, str]:
-        values: list[Any] = []
-        for intent in intents:
-            values += intent
+        values = list(chain.from_iterable(intents))
         with self._db.write(durable=True, in_parts=True) as connection:
             number = self._number(connection, act.repository_id)
             before = connection.total_changes()
