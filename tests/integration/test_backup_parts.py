@@ -24,6 +24,7 @@ from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service import act_runs, acts
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.order import Order
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 _FILES, _PART = 70, 10
@@ -197,6 +198,29 @@ def test_a_backup_that_is_stopped_begins_no_further_part(
         statuses = _statuses(engine, repository)
         assert statuses == {"completed": _PART, "skipped": _PART}
         assert engine.acts.back_up(repository).completed == _FILES - _PART
+        _all_kept(engine, repository)
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize(
+    ("limit", "turns"), [(("_TURN_SECONDS", 0.0), 7), (("_TURN_FILES", 2 * _PART), 4)]
+)
+def test_others_get_a_turn_at_the_root_between(
+    base: Path, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, float], turns: int
+):
+    monkeypatch.setattr(acts, *limit)
+    taken = []
+    told = Order.batch
+
+    def batch(order: Order) -> Any:
+        taken.append(order)
+        return told(order)
+
+    monkeypatch.setattr(Order, "batch", batch)
+    with _engine(base) as engine:
+        repository = _root(engine, base)
+        assert engine.acts.back_up(repository).completed == _FILES
+        assert len(taken) == turns
         _all_kept(engine, repository)
 
 

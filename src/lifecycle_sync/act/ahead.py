@@ -84,6 +84,11 @@ class Ahead:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Start the process, which takes a while to be ready, before there is anything to ask."""
+        if self._process is None and not self._broken:
+            self._send(b"")
+
     @property
     def has_room(self) -> bool:
         """Whether another window may be asked for before an answer is taken."""

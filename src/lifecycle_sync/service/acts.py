@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
@@ -20,17 +21,19 @@ from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry
 from lifecycle_sync.mounts import filesystem_of, spins
 from lifecycle_sync.report.records import utf8_text
 from lifecycle_sync.service.act_report import Report
-from lifecycle_sync.service.act_runs import BATCH_BYTES, GRACE_DELETED_NS, cut, read_ahead
+from lifecycle_sync.service.act_runs import GRACE_DELETED_NS, cut, read_ahead
 from lifecycle_sync.service.bringing_back import BringingBack
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.vault.vault import VaultKind
 
 GRACE_ARCHIVED_NS = NS_PER_DAY
 _BATCH_FILES = 5_000
-# A part of a backup: a manifest costs some syncs, and four parts are in memory at a time. So many
-# files, or as many bytes as a batch has, are done in one turn.
+# A part of a backup: a manifest costs some syncs, and four parts are in memory at a time. In one
+# turn at a root, for which other processes wait, so many files are done at most (the contents that
+# were stored are in memory meanwhile), or what is begun in so many seconds.
 _PART_FILES = 3_000
-_TURN_FILES = 40_000
+_TURN_FILES = 100_000
+_TURN_SECONDS = 5.0
 _PRUNED_FILES = 10_000
 
 
@@ -268,11 +271,10 @@ class Acts(BringingBack):
 
 def _turn(first: list[ActFile], parts: Iterator[list[ActFile]]) -> Iterator[list[ActFile]]:
     """The first part of a backup, and as many more as one turn at a root may do."""
-    files = size = 0
+    files, begun = 0, time.monotonic()
     part: list[ActFile] | None = first
     while part is not None:
         files += len(part)
-        size += sum(file.size for file in part)
         yield part
-        more = files < _TURN_FILES and size < BATCH_BYTES
+        more = files < _TURN_FILES and time.monotonic() < begun + _TURN_SECONDS
         part = next(parts, None) if more else None

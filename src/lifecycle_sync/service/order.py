@@ -168,6 +168,7 @@ class Order:
                 algorithm=self._workshop.settings.hash_algorithm,
                 margin_ns=margin_ns_of(self._repository),
             )
+            self._ahead.start()
 
     def close(self) -> None:
         """End what works for the order. Calling it again does nothing."""
