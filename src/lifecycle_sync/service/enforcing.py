@@ -46,14 +46,15 @@ def enforce(
     engine.decisions.settle(how.cancel)
     plan = engine.decisions.plan(repositories, cancel=how.cancel)
     enforced = Enforced(plan, resolved)
-    while any(_may(action, verbs) for action in plan.actions):
-        chosen = tuple(action for action in plan.actions if _may(action, verbs))
+    while chosen := tuple(action for action in plan.actions if _may(action, verbs)):
         outcomes = apply(engine, replace(plan, actions=chosen), how)
         enforced.outcomes += outcomes
         engine.decisions.settle(how.cancel)
         done = sum(outcome.report.completed for outcome in outcomes)
         if not plan.more or not done:
             break
+        # A full plan takes some 70 MB: this one goes before the next is made.
+        del plan, chosen
         plan = engine.decisions.plan(repositories, cancel=how.cancel)
     return enforced
 
