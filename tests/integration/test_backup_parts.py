@@ -22,7 +22,8 @@ from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.model.repository import Repository
-from lifecycle_sync.service import act_runs, acts
+from lifecycle_sync.service import act_runs, acts, applying
+from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.order import Order
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -55,6 +56,7 @@ def _engine(base: Path) -> Engine:
             local_storage_path=None,
             backup_path=base / "vault",
             archive_path=base / "archive",
+            min_age_seconds=0,
         )
     )
 
@@ -147,6 +149,30 @@ def test_where_a_part_fails_those_before_are_kept_and_none_after(
         assert len(_vault(engine).manifests()) == at - 1
         # And the next one does what is left.
         assert engine.acts.back_up(repository).completed == _FILES - (at - 1) * _PART
+        _all_kept(engine, repository)
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_policies_ask_to_back_up_is_one_order_which_tells_what_it_did_before_it_failed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(applying, "_BATCH", _PART // 2)
+    with _engine(base) as engine:
+        repository = _root(engine, base)
+        full = StorageFullError("no space", operation="write", subject="vault", remedy="make some")
+        with monkeypatch.context() as patch:
+            _failing(patch, "commit", 5, full)
+            (outcome,) = applying.apply(engine, engine.decisions.plan([repository]), How())
+        assert outcome.error is full
+        # The last one was written down when it was over.
+        assert outcome.report.completed >= 3 * _PART
+        assert _statuses(engine, repository)["completed"] == 4 * _PART
+        (outcome,) = applying.apply(engine, engine.decisions.plan([repository]), How())
+        assert outcome.report.completed == _FILES - 4 * _PART
+        assert [it.verb for it in engine.registry.acts(repository.repository_id, 9)] == [
+            "backup",
+            "backup",
+        ]
         _all_kept(engine, repository)
 
 

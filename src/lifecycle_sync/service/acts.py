@@ -48,9 +48,11 @@ class Acts(BringingBack):
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         breaker: Breaker | None = None,
+        report: Report | None = None,
     ) -> Report:
-        """Back up these files, or (None) all of a root that changed since they were last."""
-        report = Report("backup")
+        """Back up these files, or (None) all of a root that changed since they were last. A
+        `report` that is given knows what was done also where an error ends it."""
+        report = Report("backup") if report is None else report
         source = self.due(repository) if files is None else iter(files)
         parts = cut(source, _PART_FILES)
         with self._order(repository, report, progress, cancel, breaker) as order:

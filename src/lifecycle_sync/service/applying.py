@@ -8,7 +8,7 @@ does not fit is skipped with a reason. Done twice, the second time finds nothing
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from lifecycle_sync.act.breaker import Breaker
@@ -119,26 +119,74 @@ def _apply_in_root(
     barred = _barred(engine, repository, [it for task in tasks for it in task.actions])
     breaker = Breaker(engine.settings.max_errors)
     for task in tasks:
-        for start in range(0, len(task.actions), _BATCH):
+        how.cancel.check()
+        if task.verb in barred:
+            total.add([_skipped(it, barred[task.verb]) for it in task.actions])
+        elif task.verb is Verb.BACKUP:
+            _back_up(engine, repository, task, how, total, breaker=breaker)
             how.cancel.check()
-            batch = task._replace(actions=task.actions[start : start + _BATCH])
-            if task.verb in barred:
-                why = barred[task.verb]
-                total.add([_skipped(it, why) for it in batch.actions])
-                continue
-            unknown: set[bytes] = set()
-            files = list(_still(engine, repository, batch, total, unknown))
-            for task_of, part in _by_writers(batch, files, unknown):
-                total.join(_act(engine, repository, task_of, part, how, breaker=breaker))
-            if breaker.tripped:
-                raise GuardError(
-                    f"its disk failed at {breaker.errors:,} files: the rest is left for the next"
-                    " run",
-                    guard="breaker",
-                    operation=task.verb.value,
-                    subject=repository.path,
-                    remedy="see the journal for what is wrong (`lifecycle history FILE`)",
-                )
+            _check_breaker(breaker, repository, task.verb)
+        else:
+            for batch in _batches(task):
+                how.cancel.check()
+                unknown: set[bytes] = set()
+                files = list(_still(engine, repository, batch, total, unknown))
+                for task_of, part in _by_writers(batch, files, unknown):
+                    total.join(_act(engine, repository, task_of, part, how, breaker=breaker))
+                _check_breaker(breaker, repository, task.verb)
+
+
+def _batches(task: _Task) -> Iterator[_Task]:
+    for start in range(0, len(task.actions), _BATCH):
+        yield task._replace(actions=task.actions[start : start + _BATCH])
+
+
+def _check_breaker(breaker: Breaker, repository: Repository, verb: Verb) -> None:
+    if breaker.tripped:
+        raise GuardError(
+            f"its disk failed at {breaker.errors:,} files: the rest is left for the next run",
+            guard="breaker",
+            operation=verb.value,
+            subject=repository.path,
+            remedy="see the journal for what is wrong (`lifecycle history FILE`)",
+        )
+
+
+def _back_up(
+    engine: Engine,
+    repository: Repository,
+    task: _Task,
+    how: How,
+    total: Report,
+    *,
+    breaker: Breaker,
+) -> None:
+    """All files of a task in one order, compared with the plan while it is under way: many are
+    under way at once, and what the act reads is compared again. `total` is told of what was done,
+    also where the rest was not."""
+
+    def still() -> Iterator[ActFile]:
+        for batch in _batches(task):
+            if how.cancel.cancelled:
+                return
+            yield from _still(engine, repository, batch, total, set())
+
+    files = still()
+    first = next(files, None)
+    if first is None:
+        return
+    report = Report(task.verb.value)
+    try:
+        engine.acts.back_up(
+            repository,
+            chain([first], files),
+            report=report,
+            progress=how.progress,
+            cancel=how.cancel,
+            breaker=breaker,
+        )
+    finally:
+        total.join(report)
 
 
 def _by_writers(
@@ -190,9 +238,7 @@ def _act(
     progress, cancel = how.progress, how.cancel
     match verb:
         case Verb.BACKUP:
-            return acts.back_up(
-                repository, files, progress=progress, cancel=cancel, breaker=breaker
-            )
+            raise AssertionError("all of its files are one order")
         case Verb.ARCHIVE:
             return acts.archive(
                 repository, files, reason=why, progress=progress, cancel=cancel, breaker=breaker
