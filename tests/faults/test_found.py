@@ -71,6 +71,10 @@ def test_a_copy_whose_making_was_cut_off_gets_its_sums():
     at("copy", "rename .tmp", 2, after=True)
 
 
+def test_what_is_damaged_waits_for_a_copy_that_does_not_open_and_is_healed_at_once_then():
+    at("heal-copy", "open_read_stat FORMAT", 6, fault="eio")
+
+
 def test_a_rewriting_that_goes_on_removes_what_a_killed_one_had_begun():
     at("rewrite", "create .tmp", 0, after=True)
 

@@ -224,6 +224,25 @@ def test_a_manifest_waits_for_a_copy_that_cannot_be_read(house, tmp_path):
         assert vault.verify(contents=True).ok
 
 
+def test_what_a_copy_may_have_that_is_away_stays_where_it_is(house):
+    """A manifest that was set aside would be missed by nobody, nor would a pack that only it told
+    of: the copy has them, and nobody would ask it."""
+    (pack,), (manifest, *_) = house.files("packs"), house.files("manifests")
+    with house.open() as vault:
+        flip(pack, member_at(vault, SMALL[b"4"]) + 9)
+        flip(manifest, 40)
+    house.lose_index()
+    with house.open() as vault:
+        report = vault.verify(share=1.0)
+        healed = heal(vault, report.findings, away=["/mnt/far"])
+        assert healed.failed[0][0].endswith(manifest.name)
+        assert {why for _, why in healed.failed} == {
+            "may be whole in the copy /mnt/far, which cannot be used now"
+        }
+        assert not quarantined(house)
+        assert pack.exists() and manifest.exists()
+
+
 def test_a_copy_that_is_damaged_itself_gives_nothing(house, tmp_path):
     (tmp_path / "copy").mkdir()
     (pack,) = house.files("packs")

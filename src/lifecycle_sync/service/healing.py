@@ -139,10 +139,12 @@ def heal_vault(
     progress.begin("heal", os.fsencode(vault.path), len(findings), None)
     try:
         with open_copies(engine, vault) as copies:
+            there = {it.name for it in copies}
             report = healing.heal(
                 vault,
                 findings,
                 copies=copies,
+                away=[it for it in copies_of(engine, vault.kind) if it not in there],
                 sources=sources,
                 progress=progress.advance,
                 cancel=cancel,

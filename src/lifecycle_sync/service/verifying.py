@@ -123,6 +123,7 @@ def verify_vault(
     front = heal_front(engine, kind) if manner.heal else []
     vault = engine.vaults.get(kind, create=False, to_read=not manner.heal)
     pace = _paced(manner.rate, cancel)
+    begun_ns = engine.now_ns()
     seen = [0, 0]
 
     def on_progress(files: int, size: int) -> None:
@@ -146,6 +147,15 @@ def verify_vault(
     left = frozenset(report.findings)
     if manner.heal and report.findings:
         healing = heal_vault(engine, vault, report.findings, progress=progress, cancel=cancel)
+        if any(it.subject.startswith(MANIFESTS) for it in healing.healed):
+            again = vault.verify(share=manner.share, before_ns=begun_ns, pace=pace, cancel=cancel)
+            if again.findings:
+                # What nobody told of before: damaged, too, or not there.
+                more = heal_vault(engine, vault, again.findings, progress=progress, cancel=cancel)
+                healing.join(more)
+                healing.lost = sorted(set(healing.lost) - vault.contains(healing.lost))
+                known = {it.subject for it in report.findings}
+                report.findings += [it for it in again.findings if it.subject not in known]
         # What it says is believed of nobody: the structure is looked at once more.
         left = _left(vault, report, healing, cancel)
         lost = set(healing.lost)

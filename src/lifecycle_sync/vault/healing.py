@@ -81,19 +81,30 @@ class HealReport:
     untold: dict[str, int] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
+    def join(self, later: HealReport) -> None:
+        """Add what came of what was found after this."""
+        self.healed += later.healed
+        self.quarantined += later.quarantined
+        self.lost = list(dict.fromkeys((*self.lost, *later.lost)))
+        self.untold |= later.untold
+        self.failed = list(dict.fromkeys((*self.failed, *later.failed)))
+
 
 def heal(
     vault: Vault,
     findings: Sequence[Finding],
     *,
     copies: Sequence[Copy] = (),
+    away: Sequence[str] = (),
     sources: Sequence[Source] = (),
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
 ) -> HealReport:
-    """Heal what `Vault.verify` found just now. Raises what concerns the vault as a whole (full,
-    read-only), and `CancelledError`; what was healed by then stays."""
-    return _Healing(vault, copies, sources, progress, cancel).run(findings)
+    """Heal what `Vault.verify` found just now. Of copies that are `away` nobody can tell what they
+    have. Raises what concerns the vault as a whole (full, read-only), and `CancelledError`; what
+    was healed by then stays."""
+    healing = _Healing(vault, copies, sources, away=away, progress=progress, cancel=cancel)
+    return healing.run(findings)
 
 
 class _Healing:
@@ -102,12 +113,15 @@ class _Healing:
         vault: Vault,
         copies: Sequence[Copy],
         sources: Sequence[Source],
+        *,
+        away: Sequence[str],
         progress: Callable[[int, int], None] | None,
         cancel: CancelToken | None,
     ) -> None:
         self._vault = vault
         self._storage = vault.storage
         self._copies = copies
+        self._away = away
         self._sources = sources
         self._progress = progress
         self._cancel = cancel
@@ -168,7 +182,8 @@ class _Healing:
 
     def _heal_stored(self, name: str, lost: tuple[ContentKey, ...], now: Hashed) -> None:
         """A pack, or a part of an object, that no copy has."""
-        wanted = self._contents_of(name) if now.error else lost
+        known = self._contents_of(name)
+        wanted = known if now.error else lost
         try:
             kept = {} if now.missing else self._whole_members(name)
         except VaultKeyError as error:
@@ -180,7 +195,11 @@ class _Healing:
         if not hash_file(self._storage, name).fault:
             # The very same bytes stand there again.
             return
-        if now.error and self._contents_of(name):
+        if self._unread and not (known and all(map(self._gives, known))):
+            # It stays: a copy may have it whole, and where the manifest that names it is damaged,
+            # too, nobody would find it missing.
+            self._report.failed.append((name, self._unread))
+        elif now.error and self._contents_of(name):
             # Perhaps it can be read again one day: it stays, while anything is only there.
             self._report.failed.append((name, now.fault))
         else:
@@ -209,6 +228,8 @@ class _Healing:
         sha256 = digest_named(name)
         assert sha256 is not None, "only such names come here"
         self._unread = ""
+        if self._away:
+            self._unread = f"may be whole in the copy {self._away[0]}, which cannot be used now"
         for copy in self._copies:
             upload = self._storage.upload(name.partition("/")[0])
             try:
