@@ -228,6 +228,28 @@ def test_a_backup_that_is_stopped_begins_no_further_part(
 
 
 @pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("hashed", [True, False])
+def test_one_that_rotted_among_many_new_ones_is_no_version(base: Path, *, hashed: bool):
+    with _engine(base) as engine:
+        repository = _root(engine, base)
+        if hashed:
+            engine.sync()
+        with engine.registry._db.write() as connection:
+            # The disk cannot be made to rot, so the registry remembers something else.
+            connection.execute(
+                "UPDATE files SET checksum = zeroblob(32), hash_due = 0 WHERE name = ?",
+                (b"033.txt",),
+            )
+        report = engine.acts.back_up(repository)
+        assert (report.completed, report.skipped) == (_FILES - 1, 1)
+        assert report.done[0].path == b"3/033.txt"
+        assert "suspect" in report.done[0].reason
+        kept = {event.path for event in _vault(engine).all_versions(repository.repository_id)}
+        assert len(kept) == _FILES - 1
+        assert b"3/033.txt" not in kept
+
+
+@pytest.mark.usefixtures("parts")
 @pytest.mark.parametrize(
     ("limit", "turns"), [(("_TURN_SECONDS", 0.0), 7), (("_TURN_FILES", 2 * _PART), 4)]
 )

@@ -27,13 +27,15 @@ def print_sheet(blocks: Sequence[Block]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
-    for block in blocks:
+    for number, block in enumerate(blocks):
         if isinstance(block, Heading):
             _print_heading(console, block)
             continue
         title = _rich(block.title, "bold")
         if title:
-            console.print()
+            # A sheet ends with an empty line, so another one needs none above it.
+            if number:
+                console.print()
             console.print(title)
         if isinstance(block, Notes):
             _print_notes(console, block)

@@ -10,7 +10,7 @@ import click
 
 from lifecycle_sync.cli.command import command, directory_argument
 from lifecycle_sync.cli.live import Live
-from lifecycle_sync.cli.output import flush, write_json, write_line
+from lifecycle_sync.cli.output import flush, on_terminal, write_json, write_line
 from lifecycle_sync.cli.passes import (
     check_configured,
     register_configured,
@@ -242,7 +242,8 @@ class _Follower:
             interval = self._engine.settings.registry_sync_interval
             count = count_text(len(self._engine.roots.all() if named is None else named), "root")
             how = "" if watch else f", a pass every {duration_text(interval)}"
-            calm_word = "" if self._told else "\n"
+            # On a terminal what was told ends with an empty line.
+            calm_word = "" if self._told or on_terminal() else "\n"
             self._session.say(f"{calm_word}Following {count}{how}; ^C ends it")
             if self._policies and not self._session.as_json:
                 self._say_next()
