@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from lifecycle_sync.vault.events import decode_event, encode_event
 from lifecycle_sync.vault.healing import heal
 from lifecycle_sync.vault.prune import prune as prune_files
 from lifecycle_sync.vault.vault import Vault, VaultKind
-from tests.support.house import House
+from tests.support.house import House, backed_up
 from tests.support.vaults import VaultHouse, flip
 
 DAY = 86_400
@@ -40,14 +39,7 @@ def clock() -> FixedClock:
 @pytest.fixture
 def house(tmp_path, clock):
     """Five backups of one new file each; no version of these is ever pruned by its policy."""
-    house = House(tmp_path, clock=clock)
-    with closing(house.engine):
-        house.add()
-        for number in range(5):
-            house.write(f"f{number}", content(number))
-            clock.advance(3600)
-            house.sync()
-            house.engine.acts.back_up(house.repository)
+    with backed_up(tmp_path, clock, [{f"f{it}": content(it)} for it in range(5)]) as house:
         yield house
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from lifecycle_sync.service.guarding import set_enforcement
 from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.tending import prune_due
 from lifecycle_sync.vault.vault import VaultKind
-from tests.support.house import House
+from tests.support.house import House, backed_up
 
 _FEW = 3
 
@@ -37,15 +36,11 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def house(tmp_path, clock):
-    house = House(tmp_path, clock=clock)
-    with closing(house.engine):
-        house.add()
-        for number in range(_FEW):
-            house.write("a", b"content %d" % number * 100)
-            house.write("b", b"the other %d" % number * 100)
-            clock.advance(3600)
-            house.sync()
-            house.engine.acts.back_up(house.repository)
+    rounds = [
+        {"a": b"content %d" % number * 100, "b": b"the other %d" % number * 100}
+        for number in range(_FEW)
+    ]
+    with backed_up(tmp_path, clock, rounds) as house:
         yield house
 
 

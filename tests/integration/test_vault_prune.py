@@ -15,6 +15,7 @@ import pytest
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
 from lifecycle_sync.model.event import PrunedEvent, VersionEvent
 from lifecycle_sync.vault import prune as pruning
+from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.format import decode_format
 from lifecycle_sync.vault.manifest import Header, ManifestReader
@@ -507,7 +508,7 @@ def test_a_reader_finds_what_was_moved_while_it_had_the_vault_open(house, tmp_pa
 
 def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_path, monkeypatch):
     contents = [noise(number) for number in range(10)]
-    moved = Vault._moved
+    moved = Contents._moved
     with house.open() as vault, second(house, tmp_path) as reader:
         _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
         reader.refresh()
@@ -516,12 +517,12 @@ def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_p
 
         def moved_again(self, *arguments):
             found = moved(self, *arguments)
-            monkeypatch.setattr(Vault, "_moved", moved)
+            monkeypatch.setattr(Contents, "_moved", moved)
             take_back(house, vault, versions[1:3])
             run(house, vault)
             return found
 
-        monkeypatch.setattr(Vault, "_moved", moved_again)
+        monkeypatch.setattr(Contents, "_moved", moved_again)
         assert read(reader, key_of(contents[0])) == contents[0]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from lifecycle_sync.clock import Clock
+from lifecycle_sync.clock import Clock, FixedClock
 from lifecycle_sync.config import Settings
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.file import FileRecord
@@ -139,3 +141,20 @@ class House:
     def check(self, **options: Any) -> None:
         """The registry equals the disk."""
         oracle.assert_equal_to_disk(self.engine, self.repository, **options)
+
+
+@contextmanager
+def backed_up(
+    base: Path, clock: FixedClock, rounds: Iterable[Mapping[str, bytes]]
+) -> Iterator[House]:
+    """A house in which these files were written and backed up, one round an hour."""
+    house = House(base, clock=clock)
+    with closing(house.engine):
+        house.add()
+        for files in rounds:
+            for path, content in files.items():
+                house.write(path, content)
+            clock.advance(3600)
+            house.sync()
+            house.engine.acts.back_up(house.repository)
+        yield house

@@ -51,10 +51,13 @@ class Shape(Struct, kw_only=True, omit_defaults=True, tag_field="event"):
     pass
 
 
-class VersionShape(Shape, tag="version", kw_only=True):
+class OfFileShape(Shape, kw_only=True):
     file: str
     path: str
     path_bytes: str | None = None
+
+
+class VersionShape(OfFileShape, tag="version", kw_only=True):
     content: str | None
     version: str
     operation: str
@@ -67,10 +70,7 @@ class VersionShape(Shape, tag="version", kw_only=True):
     at: int
 
 
-class StateShape(Shape, tag="state", kw_only=True):
-    file: str
-    path: str
-    path_bytes: str | None = None
+class StateShape(OfFileShape, tag="state", kw_only=True):
     operation: str
     state: LifecycleState
     reason: str = ""
@@ -102,10 +102,7 @@ class PolicyShape(Shape, tag="policy", kw_only=True):
     at: int
 
 
-class AssignmentShape(Shape, tag="assignment", kw_only=True):
-    file: str
-    path: str
-    path_bytes: str | None = None
+class AssignmentShape(OfFileShape, tag="assignment", kw_only=True):
     policy: str
     explicit: bool = False
     repository: str

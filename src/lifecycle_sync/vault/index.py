@@ -18,7 +18,6 @@ from lifecycle_sync.vault.index_pruned import IndexPruned
 from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.pack import Member
 
-_CHUNK = 500
 # The tables of what manifests tell.
 _TOLD = [*("manifest", "pack", "object", "part", "content", "other_place")]
 _TOLD += [*("condemned", "pruned", "given_up", "version", "directory")]
@@ -223,13 +222,7 @@ class Index(IndexChecks, IndexPruned):
     def places(self, blobs: Sequence[bytes]) -> dict[bytes, int]:
         """Of those keys (as `key_blob` has them) that are known: in which pack (or object, as a
         negative number) each lies."""
-        found: dict[bytes, int] = {}
-        with self._use() as connection:
-            for at in range(0, len(blobs), _CHUNK):
-                some = blobs[at : at + _CHUNK]
-                sql = f"SELECT key, place FROM content WHERE key IN ({_marks(len(some))})"  # noqa: S608
-                found.update(connection.execute(sql, some).fetchall())
-        return found
+        return dict(self._among("SELECT key, place FROM content WHERE key IN {}", blobs))
 
     def place_number(self, blob: bytes) -> int | None:
         """The same for one key."""
@@ -265,17 +258,12 @@ class Index(IndexChecks, IndexPruned):
 
     def pack_places(self, blobs: Sequence[bytes]) -> dict[bytes, PackPlace]:
         """`place` of many keys (as `key_blob` has them), of those that lie in packs."""
-        found: dict[bytes, PackPlace] = {}
-        with self._use() as connection:
-            for at in range(0, len(blobs), _CHUNK):
-                some = blobs[at : at + _CHUNK]
-                rows = connection.execute(
-                    "SELECT key, sha256, length, offset, stored, content.size FROM content"  # noqa: S608
-                    f" JOIN pack ON pack.id = place WHERE key IN ({_marks(len(some))})",
-                    some,
-                )
-                found.update((row[0], PackPlace._make(row[1:])) for row in rows)
-        return found
+        rows = self._among(
+            "SELECT key, sha256, length, offset, stored, content.size FROM content"
+            " JOIN pack ON pack.id = place WHERE key IN {}",
+            blobs,
+        )
+        return {row[0]: PackPlace._make(row[1:]) for row in rows}
 
     def forget(self, keys: Iterable[ContentKey]) -> None:
         """Forget where contents lie that were found damaged, so that they are stored anew."""
@@ -455,16 +443,8 @@ class Index(IndexChecks, IndexPruned):
 
     def told_versions(self, version_ids: Sequence[bytes]) -> set[bytes]:
         """Those of these that stand in a manifest."""
-        found: set[bytes] = set()
-        with self._use() as connection:
-            for at in range(0, len(version_ids), _CHUNK):
-                some = version_ids[at : at + _CHUNK]
-                sql = (
-                    "SELECT version_id FROM version WHERE version_id IN"  # noqa: S608
-                    f" ({','.join('?' * len(some))})"
-                )
-                found.update(row[0] for row in connection.execute(sql, some))
-        return found
+        rows = self._among("SELECT version_id FROM version WHERE version_id IN {}", version_ids)
+        return {version_id for (version_id,) in rows}
 
     def version_manifests(self) -> list[str]:
         """The manifests that versions were taken up from, in order."""
@@ -482,7 +462,3 @@ def _parts(connection: Connection, number: int) -> tuple[ObjectPart, ...]:
 def _decode_parts(text: str) -> tuple[ObjectPart, ...]:
     rows = msgspec.json.decode(text, type=list[tuple[str, int, int]])
     return tuple(ObjectPart(bytes.fromhex(sha256), stored, size) for sha256, stored, size in rows)
-
-
-def _marks(count: int) -> str:
-    return ",".join("?" * count)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from lifecycle_sync.vault.index_file import IndexFile
 
-_CHUNK = 500
 _PAGE = 256
 
 
@@ -50,17 +49,8 @@ class IndexChecks(IndexFile):
 
     def met(self, place: str, names: Sequence[str], round_ns: int) -> set[str]:
         """Those of the names that were met in this round, or a later one."""
-        found: set[str] = set()
-        with self._use() as connection:
-            for at in range(0, len(names), _CHUNK):
-                some = names[at : at + _CHUNK]
-                rows = connection.execute(
-                    "SELECT name FROM checked WHERE place = ? AND seen_ns >= ?"  # noqa: S608
-                    f" AND name IN ({','.join('?' * len(some))})",
-                    (place, round_ns, *some),
-                )
-                found.update(name for (name,) in rows)
-        return found
+        sql = "SELECT name FROM checked WHERE place = ? AND seen_ns >= ? AND name IN {}"
+        return {name for (name,) in self._among(sql, names, place, round_ns)}
 
     def forget_unmet(self, place: str, round_ns: int) -> None:
         """Forget files that a round did not meet: nothing is promised of them any more."""
@@ -91,17 +81,8 @@ class IndexChecks(IndexFile):
 
     def checked_ns(self, place: str, names: Sequence[str]) -> dict[str, int]:
         """When these files were last read and whole; those that never were are left out."""
-        found: dict[str, int] = {}
-        with self._use() as connection:
-            for at in range(0, len(names), _CHUNK):
-                some = names[at : at + _CHUNK]
-                rows = connection.execute(
-                    "SELECT name, at_ns FROM checked WHERE place = ? AND at_ns > 0"  # noqa: S608
-                    f" AND name IN ({','.join('?' * len(some))})",
-                    (place, *some),
-                )
-                found.update(rows.fetchall())
-        return found
+        sql = "SELECT name, at_ns FROM checked WHERE place = ? AND at_ns > 0 AND name IN {}"
+        return dict(self._among(sql, names, place))
 
     def checked_detail(self, place: str, name: str) -> int | None:
         """The number that was noted with a file when it was whole; None when it never was."""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -18,6 +18,8 @@ import apsw
 from lifecycle_sync.errors import StorageFullError, VaultError
 from lifecycle_sync.fileops import FileOps
 
+# So many values are asked for in one statement.
+_VALUES = 500
 # Rows come with whatever types their statement gives, so a connection is handed out untyped.
 Connection = Any
 
@@ -197,6 +199,17 @@ class IndexFile:
                 if isinstance(error, apsw.Error):
                     raise self._error(str(error)) from error
                 raise
+
+    def _among(self, sql: str, values: Sequence[object], *first: object) -> list[Any]:
+        """The rows of a query with `IN {}`, which stands for these values, asked for some at a
+        time. `first` are bindings before them."""
+        rows: list[Any] = []
+        with self._use() as connection:
+            for at in range(0, len(values), _VALUES):
+                some = values[at : at + _VALUES]
+                marks = ",".join("?" * len(some))
+                rows += connection.execute(sql.format(f"({marks})"), (*first, *some)).fetchall()
+        return rows
 
     def transaction(self) -> contextlib.AbstractContextManager[Any]:
         """What is written inside is taken up together, or not at all."""

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 from lifecycle_sync.model.event import Event, VersionEvent
 from lifecycle_sync.vault.index_file import Connection, IndexFile
 
-_CHUNK = 500
 _EVENTS = 1_000
 _NEVER = -(2**63)
 _E = TypeVar("_E", bound=Event)
@@ -66,16 +65,8 @@ class IndexPruned(IndexFile):
 
     def pruned_at(self, version_ids: Sequence[bytes]) -> dict[bytes, int]:
         """Until when what was told of these versions counts no more, of those that were pruned."""
-        found: dict[bytes, int] = {}
-        with self._use() as connection:
-            for at in range(0, len(version_ids), _CHUNK):
-                some = version_ids[at : at + _CHUNK]
-                sql = (
-                    "SELECT version_id, at_ns FROM pruned WHERE version_id IN"  # noqa: S608
-                    f" ({','.join('?' * len(some))})"
-                )
-                found.update(connection.execute(sql, some).fetchall())
-        return found
+        sql = "SELECT version_id, at_ns FROM pruned WHERE version_id IN {}"
+        return dict(self._among(sql, version_ids))
 
     def unpruned(self, events: Iterable[_E]) -> Iterator[_E]:
         """The events without what was told of versions that are kept no longer."""
@@ -131,16 +122,8 @@ class IndexPruned(IndexFile):
 
     def are_condemned(self, names: Sequence[bytes]) -> set[bytes]:
         """Those of the names (SHA-256) that are."""
-        found: set[bytes] = set()
-        with self._use() as connection:
-            for at in range(0, len(names), _CHUNK):
-                some = names[at : at + _CHUNK]
-                sql = (
-                    "SELECT sha256 FROM condemned WHERE sha256 IN"  # noqa: S608
-                    f" ({','.join('?' * len(some))})"
-                )
-                found.update(row[0] for row in connection.execute(sql, some))
-        return found
+        rows = self._among("SELECT sha256 FROM condemned WHERE sha256 IN {}", names)
+        return {sha256 for (sha256,) in rows}
 
     def is_condemned(self, place: int) -> bool:
         """Whether a place (a pack, or minus an object) is, or a part of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import socket
@@ -14,9 +13,6 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import (
     LifecycleError,
-    NotFoundError,
-    StorageMissingError,
-    VaultCorruptError,
     VaultError,
     VaultKeyError,
     VaultMissingError,
@@ -28,6 +24,7 @@ from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Recipients
 from lifecycle_sync.vault.catalogue import Catalogue, Taken
+from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.format import (
     UPLOAD_FOLDERS,
     VaultFormat,
@@ -35,18 +32,11 @@ from lifecycle_sync.vault.format import (
     object_name,
     pack_name,
 )
-from lifecycle_sync.vault.frames import (
-    FrameError,
-    key_of,
-    new_hasher,
-    unpack_frame,
-    unpack_stream,
-)
 from lifecycle_sync.vault.heads import note_head, read_head
-from lifecycle_sync.vault.index import Index, ObjectPlace, PackPlace, Place, key_blob
+from lifecycle_sync.vault.index import Index, ObjectPlace, key_blob
 from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
-from lifecycle_sync.vault.sealing import SealedStorage, opened, stored_name
+from lifecycle_sync.vault.sealing import SealedStorage, stored_name
 from lifecycle_sync.vault.versions import Versions
 from lifecycle_sync.vault.writer import VaultWriter
 
@@ -54,8 +44,6 @@ if TYPE_CHECKING:
     from lifecycle_sync.vault.verify import VerifyReport
 
 _log = logging.getLogger("lifecycle_sync.vault")
-# How often a content that has gone from its place is looked for elsewhere.
-_MOVES_MAX = 5
 
 __all__ = ["Vault", "VaultKind", "VaultWriter"]
 
@@ -87,6 +75,7 @@ class Vault:
         self._head = ""
         self.catalogue = Catalogue(storage, index, it.store_id, clock, writer)
         self._versions = Versions(storage, index, self.refresh)
+        self._contents = Contents(self)
         # Of places that were looked at since the last refresh: whether all their files are there.
         self._whole: dict[int, bool] = {}
         # What the last question for contents did not find. Whoever asked is about to add it.
@@ -293,116 +282,15 @@ class Vault:
         it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start.
 
         Where its files have gone meanwhile it is looked for once more, in another place."""
-        place = self._place(key)
-        if isinstance(place, PackPlace):
-            return iter([self._small(key, place)])
-        return self.object_content(key, place)
+        return self._contents.read(key)
 
     def read_small(self, key: ContentKey) -> bytes:
         """The whole content, checked. Raises `NotFoundError`, `VaultCorruptError`."""
         return b"".join(self.read(key))
 
-    def _small(self, key: ContentKey, place: PackPlace) -> bytes:
-        return b"".join(self._found_again(key, place))
-
-    def _found_again(self, key: ContentKey, place: Place) -> Iterator[bytes]:
-        """What lies at a place, wherever it is moved meanwhile."""
-        done = 0
-        for left in reversed(range(_MOVES_MAX)):
-            skipped = done
-            try:
-                for piece in self._pieces_at(key, place):
-                    # What was given already is the same content.
-                    fresh, skipped = piece[skipped:], max(skipped - len(piece), 0)
-                    done += len(fresh)
-                    if fresh:
-                        yield fresh
-            except VaultCorruptError as error:
-                moved = self._moved(key, place, error) if left else None
-                if moved is None:
-                    raise
-                place = moved
-            else:
-                return
-
-    def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
-        """Where a content lies now whose file was not there."""
-        if not isinstance(error.__cause__, StorageMissingError):
-            return None
-        self.refresh()
-        found = self.index.place(key)
-        if found != place:
-            return found
-        # A checkpoint whose writer did not know of a later place has told of this one again.
-        blob = key_blob(key)
-        for other in self.index.other_places(blob):
-            if self.is_there(other):
-                self.index.prefer(blob, other)
-                return self.index.place(key)
-        return None
-
-    def _place(self, key: ContentKey) -> Place:
-        place = self.index.place(key)
-        if place is None:
-            raise NotFoundError(
-                "the vault does not have this content, or not any more",
-                operation="read from vault",
-                subject=str(key),
-                remedy="`verify` says what is damaged",
-            )
-        return place
-
-    def _member(self, key: ContentKey, place: PackPlace) -> bytes:
-        name = pack_name(place.sha256)
-        try:
-            data = opened(self.storage).read(name, place.offset, place.stored)
-            content = unpack_frame(data, place.size)
-        except StorageMissingError as error:
-            raise self._corrupt(key, f"the pack {name} is missing") from error
-        except FrameError as error:
-            raise self._corrupt(key, f"damaged in {name}: {error}") from error
-        if key_of(key.algorithm, content).digest != key.digest:
-            raise self._corrupt(key, f"other bytes than its name says, in {name}")
-        return content
-
     def object_content(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
         """What an object holds, as `read` gives it."""
-        hasher = new_hasher(key.algorithm)
-        for piece in self._found_again(key, place):
-            hasher.update(piece)
-            yield piece
-        if hasher.digest() != key.digest:
-            raise self._corrupt(key, "other bytes than its name says")
-
-    def _pieces_at(self, key: ContentKey, place: Place) -> Iterator[bytes]:
-        if isinstance(place, PackPlace):
-            return iter([self._member(key, place)])
-        return self._parts(key, place)
-
-    def _parts(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
-        for part in place.parts:
-            name = object_name(part.sha256)
-            left = part.size
-            try:
-                for piece in unpack_stream(opened(self.storage).pieces(name)):
-                    left -= len(piece)
-                    if left < 0:
-                        break
-                    yield piece
-            except StorageMissingError as error:
-                raise self._corrupt(key, f"the part {name} is missing") from error
-            except FrameError as error:
-                raise self._corrupt(key, f"damaged in {name}: {error}") from error
-            if left:
-                raise self._corrupt(key, f"another length than it should have, in {name}")
-
-    def _corrupt(self, key: ContentKey, cause: str) -> VaultCorruptError:
-        return VaultCorruptError(
-            cause,
-            operation="read from vault",
-            subject=f"{self.path}: {key}",
-            remedy="another version may be whole; `verify` lists all damage",
-        )
+        return self._contents.object_content(key, place)
 
     def file_name(self, name: str) -> str:
         """What a pack, an object or a manifest is called in its folder: for people."""
@@ -429,25 +317,7 @@ class Vault:
         """See to it that a content is stored whole, by reading all of it. Of an encrypted vault
         without a key it is the stored bytes that are compared with their names. Raises as `read`.
         """
-        if self.has_key:
-            for _ in self.read(key):
-                pass
-            return
-        place = self._place(key)
-        name_of, digests = (
-            (pack_name, [place.sha256])
-            if isinstance(place, PackPlace)
-            else (object_name, [part.sha256 for part in place.parts])
-        )
-        for sha256 in digests:
-            digest = hashlib.sha256()
-            try:
-                for piece in self.storage.pieces(name_of(sha256)):
-                    digest.update(piece)
-            except StorageMissingError as error:
-                raise self._corrupt(key, f"{name_of(sha256)} is missing") from error
-            if digest.digest() != sha256:
-                raise self._corrupt(key, f"damaged in {name_of(sha256)}")
+        self._contents.check(key)
 
     # -- writing and checking --------------------------------------------------------------
 

@@ -1,0 +1,171 @@
+"""Contents read from a vault: found in packs and objects, wherever they are moved meanwhile, and
+compared with their keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lifecycle_sync.errors import NotFoundError, StorageMissingError, VaultCorruptError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.format import object_name, pack_name
+from lifecycle_sync.vault.frames import (
+    FrameError,
+    key_of,
+    new_hasher,
+    unpack_frame,
+    unpack_stream,
+)
+from lifecycle_sync.vault.index import ObjectPlace, PackPlace, Place, key_blob
+from lifecycle_sync.vault.sealing import opened
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
+
+# How often a content that has gone from its place is looked for elsewhere.
+_MOVES_MAX = 5
+
+
+class Contents:
+    """Reads the contents of one vault; see `Vault.read`. Thread-safe."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._storage = vault.storage
+
+    def read(self, key: ContentKey) -> Iterator[bytes]:
+        """The content in pieces. The last one comes before the whole is known to be right: after
+        it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start.
+
+        Where its files have gone meanwhile it is looked for once more, in another place."""
+        place = self._place(key)
+        if isinstance(place, PackPlace):
+            return iter([self._small(key, place)])
+        return self.object_content(key, place)
+
+    def _small(self, key: ContentKey, place: PackPlace) -> bytes:
+        return b"".join(self._found_again(key, place))
+
+    def _found_again(self, key: ContentKey, place: Place) -> Iterator[bytes]:
+        """What lies at a place, wherever it is moved meanwhile."""
+        done = 0
+        for left in reversed(range(_MOVES_MAX)):
+            skipped = done
+            try:
+                for piece in self._pieces_at(key, place):
+                    # What was given already is the same content.
+                    fresh, skipped = piece[skipped:], max(skipped - len(piece), 0)
+                    done += len(fresh)
+                    if fresh:
+                        yield fresh
+            except VaultCorruptError as error:
+                moved = self._moved(key, place, error) if left else None
+                if moved is None:
+                    raise
+                place = moved
+            else:
+                return
+
+    def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
+        """Where a content lies now whose file was not there."""
+        if not isinstance(error.__cause__, StorageMissingError):
+            return None
+        self._vault.refresh()
+        found = self._vault.index.place(key)
+        if found != place:
+            return found
+        # A checkpoint whose writer did not know of a later place has told of this one again.
+        blob = key_blob(key)
+        for other in self._vault.index.other_places(blob):
+            if self._vault.is_there(other):
+                self._vault.index.prefer(blob, other)
+                return self._vault.index.place(key)
+        return None
+
+    def _place(self, key: ContentKey) -> Place:
+        place = self._vault.index.place(key)
+        if place is None:
+            raise NotFoundError(
+                "the vault does not have this content, or not any more",
+                operation="read from vault",
+                subject=str(key),
+                remedy="`verify` says what is damaged",
+            )
+        return place
+
+    def _member(self, key: ContentKey, place: PackPlace) -> bytes:
+        name = pack_name(place.sha256)
+        try:
+            data = opened(self._storage).read(name, place.offset, place.stored)
+            content = unpack_frame(data, place.size)
+        except StorageMissingError as error:
+            raise self._corrupt(key, f"the pack {name} is missing") from error
+        except FrameError as error:
+            raise self._corrupt(key, f"damaged in {name}: {error}") from error
+        if key_of(key.algorithm, content).digest != key.digest:
+            raise self._corrupt(key, f"other bytes than its name says, in {name}")
+        return content
+
+    def object_content(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
+        """What an object holds, as `read` gives it."""
+        hasher = new_hasher(key.algorithm)
+        for piece in self._found_again(key, place):
+            hasher.update(piece)
+            yield piece
+        if hasher.digest() != key.digest:
+            raise self._corrupt(key, "other bytes than its name says")
+
+    def _pieces_at(self, key: ContentKey, place: Place) -> Iterator[bytes]:
+        if isinstance(place, PackPlace):
+            return iter([self._member(key, place)])
+        return self._parts(key, place)
+
+    def _parts(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
+        for part in place.parts:
+            name = object_name(part.sha256)
+            left = part.size
+            try:
+                for piece in unpack_stream(opened(self._storage).pieces(name)):
+                    left -= len(piece)
+                    if left < 0:
+                        break
+                    yield piece
+            except StorageMissingError as error:
+                raise self._corrupt(key, f"the part {name} is missing") from error
+            except FrameError as error:
+                raise self._corrupt(key, f"damaged in {name}: {error}") from error
+            if left:
+                raise self._corrupt(key, f"another length than it should have, in {name}")
+
+    def _corrupt(self, key: ContentKey, cause: str) -> VaultCorruptError:
+        return VaultCorruptError(
+            cause,
+            operation="read from vault",
+            subject=f"{self._vault.path}: {key}",
+            remedy="another version may be whole; `verify` lists all damage",
+        )
+
+    def check(self, key: ContentKey) -> None:
+        """See to it that a content is stored whole, by reading all of it. Of an encrypted vault
+        without a key it is the stored bytes that are compared with their names. Raises as `read`.
+        """
+        if self._vault.has_key:
+            for _ in self.read(key):
+                pass
+            return
+        place = self._place(key)
+        name_of, digests = (
+            (pack_name, [place.sha256])
+            if isinstance(place, PackPlace)
+            else (object_name, [part.sha256 for part in place.parts])
+        )
+        for sha256 in digests:
+            digest = hashlib.sha256()
+            try:
+                for piece in self._storage.pieces(name_of(sha256)):
+                    digest.update(piece)
+            except StorageMissingError as error:
+                raise self._corrupt(key, f"{name_of(sha256)} is missing") from error
+            if digest.digest() != sha256:
+                raise self._corrupt(key, f"damaged in {name_of(sha256)}")
