@@ -125,11 +125,7 @@ def test_a_transaction_takes_so_many_files(tmp_path, batch_size):
     house.engine.close()
 
 
-def test_what_was_there_after_all_is_looked_at_once_more(house):
-    """Else nobody would know when it goes again before it was seen."""
-    for number in range(40):
-        house.write(f"a/{number}")
-    house.sync()
+def settle(house: House, dirt: Dirt) -> Settled:
     settler = Settler(
         house.engine.registry,
         house.engine.roots,
@@ -137,25 +133,48 @@ def test_what_was_there_after_all_is_looked_at_once_more(house):
         fs=house.engine.fs,
         clock=house.engine.clock,
     )
+    return settler.settle(house.repository, dirt, own=frozenset(), cancel=CancelToken())
 
-    def settle(dirt: Dirt) -> Settled:
-        return settler.settle(house.repository, dirt, own=frozenset(), cancel=CancelToken())
 
+def test_what_moved_is_due_though_the_look_that_finds_out_adds_nothing(house):
+    """Where it went an earlier look has seen, and its hash may be done by now."""
+    for number in range(3):
+        house.write(f"a/{number}")
+    house.sync()
+    for number in range(3):
+        house.rename(f"a/{number}", f"b/{number}")
+    os.rmdir(house.path("a"))
+    came, went = Dirt(), Dirt()
+    came.tree(b"b")
+    went.tree(b"a")
+    time.sleep(GRAIN_SECONDS)
+    assert settle(house, came).counts.added == 3
+    house.engine.cycle.hashes.due(house.repository)
+    settled = settle(house, went)
+    assert (settled.moved, settled.counts.added, settled.counts.updated) == (3, 0, 0)
+    assert settled.due and house.engine.registry.to_hash_totals(house.repository.repository_id)[0]
+
+
+def test_what_was_there_after_all_is_looked_at_once_more(house):
+    """Else nobody would know when it goes again before it was seen."""
+    for number in range(40):
+        house.write(f"a/{number}")
+    house.sync()
     os.rename(house.path("a"), house.base / "away")
     gone = Dirt()
     gone.tree(b"a")
-    settled = settle(gone)
+    settled = settle(house, gone)
     assert settled.verdict is not None and settled.verdict.guard == "shrink"
     house.write("a/3", "came")
     house.engine.accept(house.root)
-    settled = settle(Dirt())
+    settled = settle(house, Dirt())
     assert b"a" in settled.again
     house.remove("a/3")
     os.rmdir(house.path("a"))
     again = Dirt()
     for path in settled.again:
         again.folder(path)
-    settle(again)
+    settle(house, again)
     house.pass_over()
     house.check()
 

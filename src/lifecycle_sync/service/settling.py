@@ -175,6 +175,9 @@ class Settler:
         settled.repository = judged.repository
         settled.moved, settled.removed = judged.moved, judged.removed
         settled.missing = judged.missing
+        # What moved is hashed where it is now, though this look may have added nothing: where it
+        # went an earlier one has seen.
+        settled.due = settled.due or judged.moved > 0
         settled.counts.note_linked(judged.lost_links)
         settled.verdict = None if judged.verdict.passed else judged.verdict
         # A folder that is polled tells nobody when it goes again.
