@@ -43,6 +43,7 @@ class Watched(House):
             poll_seconds=self.poll_seconds,
             whole_poll_seconds=self.poll_seconds,
             check_seconds=self.poll_seconds,
+            doubt_seconds=self.poll_seconds,
             queue=self.faults.queue,
         )
         watching = Watching(

@@ -18,7 +18,9 @@ class Dirt:
     nothing else of them did (None: any of them). `deep` are those that came, went or were
     replaced: all that is known below is doubtful. `renames` are files from where they were to where
     they went. `cookies` are names of files by which somebody asks whether all that happened before
-    is recorded. With `lost` events are missing, and only a look at everything helps.
+    is recorded. With `lost` events are missing, and only a look at everything helps. With `unseen`
+    something came and went before anybody looked, and if that was another name of a file, nobody
+    knows which file has changed.
     """
 
     folders: dict[bytes, set[bytes] | None] = field(default_factory=dict)
@@ -26,10 +28,11 @@ class Dirt:
     renames: dict[bytes, bytes] = field(default_factory=dict)
     cookies: list[bytes] = field(default_factory=list)
     lost: bool = False
+    unseen: bool = False
     _names: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.folders or self.deep or self.cookies or self.lost)
+        return bool(self.folders or self.deep or self.cookies or self.lost or self.unseen)
 
     def folder(self, path: bytes) -> None:
         """A directory is to be listed again."""
@@ -73,6 +76,7 @@ class Dirt:
         self.renames.update(other.renames)
         self.cookies += other.cookies
         self.lost = self.lost or other.lost
+        self.unseen = self.unseen or other.unseen
 
 
 # Shared by all directories without names, so that a burst of them costs little. Never added to.

@@ -9,6 +9,7 @@ from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
 from lifecycle_sync.observe import inotify as kernel
 from lifecycle_sync.observe.dirt import Dirt
 from lifecycle_sync.observe.inotify import RawEvent
+from lifecycle_sync.observe.newcomers import Newcomers
 from lifecycle_sync.observe.watch_tree import WatchTree
 
 # How long what was moved away may take to turn up elsewhere in the root.
@@ -28,6 +29,7 @@ class WatchState:
         self._own = own
         self.tree = WatchTree()
         self.dirt = Dirt()
+        self.newcomers = Newcomers()
         self.tasks: deque[tuple[int, bytes]] = deque()
         self.polled: set[bytes] = set()
         self.twice: set[bytes] = set()
@@ -38,7 +40,8 @@ class WatchState:
         # By the cookie of the event: what was moved away, and when it is given up.
         self._limbo: dict[int, tuple[int, float]] = {}
         self._limbo_events: list[RawEvent] = []
-        self._moved_files: dict[int, tuple[bytes, float]] = {}
+        # With whether nobody had looked at it.
+        self._moved_files: dict[int, tuple[bytes, bool, float]] = {}
 
     def take_in(self, event: RawEvent) -> None:
         """One event, the next of the queue."""
@@ -73,7 +76,7 @@ class WatchState:
             self.dirt.folder(path)
 
     def _about_entry(self, event: RawEvent, path: bytes) -> None:
-        _, mask, cookie, name = event
+        wd, mask, cookie, name = event
         child = path + b"/" + name if path else name
         if mask & kernel.ISDIR:
             self.dirt.folder(path)
@@ -84,8 +87,13 @@ class WatchState:
             self.dirt.content(path, name)
         else:
             self.dirt.folder(path)
+            if mask & (kernel.CREATE | kernel.MOVED_TO):
+                self.dirt.unseen = self.newcomers.came(wd, name) or self.dirt.unseen
+            elif mask & kernel.DELETE:
+                self.dirt.unseen = self.newcomers.went(wd, name) or self.dirt.unseen
             if mask & kernel.MOVED_FROM:
-                self._moved_files[cookie] = (child, time.monotonic() + LIMBO_SECONDS)
+                until = time.monotonic() + LIMBO_SECONDS
+                self._moved_files[cookie] = (child, self.newcomers.went(wd, name), until)
             elif mask & kernel.MOVED_TO and (found := self._moved_files.pop(cookie, None)):
                 self.dirt.rename(found[0], child)
 
@@ -133,9 +141,10 @@ class WatchState:
                 del self._limbo[cookie]
                 if wd in self.tree and self.tree.path(wd) is None:
                     lost += list(self.tree.below(wd))
-        for cookie, (_, until) in list(self._moved_files.items()):
+        for cookie, (_, unseen, until) in list(self._moved_files.items()):
             if now >= until:
                 del self._moved_files[cookie]
+                self.dirt.unseen = self.dirt.unseen or unseen
         for wd in lost:
             self.tree.forget(wd)
         if not self._limbo:

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 # Directories that are watched between two looks at the queue, which must not become full.
 _VISITS = 32
+# What came is looked at when nothing has happened for so long.
+_QUIET_SECONDS = 0.01
 _AWAY = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
@@ -193,6 +195,8 @@ class Watcher:
                 state = self._state
             if state.dirt:
                 self._on_dirt()
+        elif state.newcomers.fresh and not state.tasks:
+            self._look_at_newcomers()
         self._poll()
         if state.tasks:
             self._visit_some()
@@ -208,19 +212,51 @@ class Watcher:
                 state.cookies = []
             self._on_dirt()
         if state.waits:
-            for wd in state.give_up(time.monotonic()):
+            with self._lock:
+                lost = state.give_up(time.monotonic())
+            for wd in lost:
                 self._queue.unwatch(wd)
+            if state.dirt:
+                self._on_dirt()
 
     def _patience(self) -> float | None:
         """How long there is nothing to do but to wait for events."""
         state = self._state
         if state.tasks or state.cookies or self._poll_wanted:
             return 0.0
+        if state.newcomers.fresh:
+            return _QUIET_SECONDS
         if state.waits:
             return LIMBO_SECONDS / 2
         if state.polled:
             return max(0.0, self._polled_at + self._poll_seconds - time.monotonic())
         return None
+
+    def _look_at_newcomers(self) -> None:
+        """What came and has one name is no other name of a file that was there."""
+        assert self._queue is not None
+        state = self._state
+        seen = []
+        try:
+            with Descent(self._fs, self._root) as descent:
+                for wd, name in state.newcomers.fresh:
+                    path = state.tree.path(wd)
+                    if path is None:
+                        continue
+                    try:
+                        found = self._fs.stat(
+                            name, dir_fd=descent.open(path), follow_symlinks=False
+                        )
+                    except OSError:
+                        continue
+                    if found.st_nlink == 1:
+                        seen.append((wd, name))
+        except LifecycleError:
+            pass  # the root is not there
+        if not self._queue.wait(0):
+            # What was seen is what came: nothing happened meanwhile.
+            state.newcomers.seen(seen)
+            state.newcomers.fresh.clear()
 
     def _count(self, events: int = 0) -> None:
         state = self._state
@@ -317,6 +353,8 @@ class Watcher:
     def _not_watched(self, path: bytes, error: OSError) -> None:
         with self._lock:
             self._state.dirt.tree(path)
+            # What was in it nobody has seen.
+            self._state.dirt.unseen = self._state.dirt.unseen or error.errno in _AWAY
         if error.errno in _AWAY or error.errno == errno.EXDEV:
             # Gone (an event says where to), or another filesystem, which is not ours to watch.
             self._state.polled.discard(path)
@@ -382,6 +420,10 @@ class Watcher:
             return
         self._polled_at = time.monotonic()
         self._limit = False
+        if len(state.polled) > len(state.twice):
+            # What comes and goes there is never seen to.
+            with self._lock:
+                state.dirt.unseen = True
         for path in sorted(state.polled, reverse=True):
             parent, _, name = path.rpartition(b"/")
             # Where the one above is watched by now, this one hangs on it.

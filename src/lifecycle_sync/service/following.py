@@ -82,7 +82,7 @@ class RootFollower:
         self._dirt = Dirt()
         # What followers of other roots have told.
         self._elsewhere = Dirt()
-        self._pace = Pace(options.debounce_seconds, time.monotonic())
+        self._pace = Pace(options.debounce_seconds, options.doubt_seconds, time.monotonic())
         self._asked = False
         self._recrawl = True
         self._next_whole = float("inf")
@@ -140,10 +140,10 @@ class RootFollower:
 
     def look_at_links(self, inodes: Collection[int], beyond: bool) -> None:
         """Files of this filesystem have changed under some of their names, `beyond` more of them
-        than are given: look at the names that they have here."""
+        than are given: look at the names that they have here, at all of them in good time."""
         if beyond:
             with self._changed:
-                self._recrawl = self._asked = True
+                self._pace.doubt(time.monotonic())
                 self._changed.notify_all()
         elif inodes:
             registry, repository_id = self._engine.registry, self.repository.repository_id
@@ -199,6 +199,7 @@ class RootFollower:
             # Before there is a run of a time that may be wrong.
             self._engine.decisions.heartbeat()
             contents = {path: names for path, names in self._dirt.folders.items() if names != set()}
+            begun = time.monotonic()
             report = self._engine.cycle.sync(
                 self.repository,
                 run_type,
@@ -213,6 +214,8 @@ class RootFollower:
             registry, repository_id = self._engine.registry, self.repository.repository_id
             hash_again(registry, repository_id, contents)
             self._recrawls += 1
+            with self._changed:
+                self._pace.looked_at_all(begun, time.monotonic())
             cookies, self._dirt = self._dirt.cookies, Dirt()
             self._recrawl = False
             if registry.watch_note(repository_id).needs_recrawl:
@@ -314,7 +317,7 @@ class RootFollower:
                 return
         dirty = self._pace.dirty_since is not None or self._take_links(now)
         whole = self._keeper.watcher is None and now >= self._next_whole
-        if self._recrawl or whole or self._lost():
+        if self._recrawl or whole or self._lost() or self._in_doubt(now, asked):
             if self._keeper.watcher is None and whole:
                 # Perhaps there is a queue by now.
                 self._keeper.start()
@@ -350,6 +353,11 @@ class RootFollower:
         self._note_lost()
         return True
 
+    def _in_doubt(self, now: float, asked: bool) -> bool:
+        """Whether all is to be looked at because something came and went unseen."""
+        with self._changed:
+            return self._pace.doubt_due(now, asked)
+
     def _note_lost(self) -> None:
         self._engine.registry.note_recrawl(self.repository.repository_id, True)
         self._recrawl = True
@@ -361,6 +369,10 @@ class RootFollower:
             elsewhere, self._elsewhere = self._elsewhere, Dirt()
         taken = self._keeper.take()
         taken.add(elsewhere)
+        if taken.unseen:
+            # Perhaps another name of a file, here or in another root.
+            self.look_at_links((), True)
+            self._on_linked((), True)
         if taken:
             # Only what is tried again and again is waited with ever longer.
             self._pace.went_well()

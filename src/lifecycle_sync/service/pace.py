@@ -1,5 +1,5 @@
-"""When a root that is followed is looked at: once it is quiet, again after a failure, and once more
-where files have several names.
+"""When a root that is followed is looked at: once it is quiet, again after a failure, once more
+where files have several names, and as a whole now and then where something is in doubt.
 
 Times are monotonic seconds. Not thread-safe: whoever has it has a lock.
 """
@@ -17,13 +17,16 @@ _RETRY_SECONDS = 0.1
 _RETRY_SECONDS_MAX = 60.0
 # A file with several names is looked at again after these.
 _LINKS_SECONDS = (1.0, 5.0, 30.0)
+# A look at everything because of a doubt is followed by so many times as long without another.
+_DOUBT_REST = 500
 
 
 class Pace:
     """The times of one root. Dirt waits for `debounce_seconds` without more of it, or four times
-    that in all; how long the last look took bounds how soon the next one comes."""
+    that in all; how long the last look took bounds how soon the next one comes. Looks at everything
+    are `doubt_seconds` apart at least, where a doubt is all there is."""
 
-    def __init__(self, debounce_seconds: float, now: float) -> None:
+    def __init__(self, debounce_seconds: float, doubt_seconds: float, now: float) -> None:
         self._debounce_seconds = debounce_seconds
         # Since when the oldest dirt has been waiting.
         self.dirty_since: float | None = None
@@ -33,6 +36,9 @@ class Pace:
         self._retry_seconds = _RETRY_SECONDS
         # When directories with links are looked at once more, and for which time.
         self._later: dict[bytes, tuple[float, int]] = {}
+        self._doubt_seconds = doubt_seconds
+        self._doubted = NEVER
+        self._free_from = now
 
     def dirty(self, now: float) -> None:
         """There is more dirt."""
@@ -74,9 +80,27 @@ class Pace:
                 self._later[path] = (now + _LINKS_SECONDS[turn + 1], turn + 1)
         return [path for path, _ in due]
 
+    def doubt(self, now: float) -> None:
+        """Something may have changed that nobody was told of."""
+        self._doubted = min(self._doubted, now)
+
+    def looked_at_all(self, begun: float, ended: float) -> None:
+        """A look at everything began and ended."""
+        if self._doubted <= begun:
+            self._doubted = NEVER
+        self._free_from = ended + max(self._doubt_seconds, _DOUBT_REST * (ended - begun))
+
+    def doubt_due(self, now: float, asked: bool) -> bool:
+        """Whether everything is to be looked at for a doubt; where somebody has asked what there
+        is, at once."""
+        return self._doubted != NEVER if asked else now >= self._check_at()
+
+    def _check_at(self) -> float:
+        return max(self._doubted + self._debounce_seconds, self._free_from)
+
     def due_at(self) -> float:
         """When the next look is due, for whichever of these reasons."""
-        due = [self.retry_at, *(at for at, _ in self._later.values())]
+        due = [self.retry_at, self._check_at(), *(at for at, _ in self._later.values())]
         if self.dirty_since is not None:
             quiet = max(self._last_dirty + self._debounce_seconds, self._ended + self._took)
             patience = max(_PATIENCE * self._debounce_seconds, _REST * self._took)

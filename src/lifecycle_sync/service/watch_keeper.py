@@ -35,13 +35,15 @@ _NO_QUEUE = {errno.EMFILE, errno.ENFILE, errno.ENOSYS, errno.ENOMEM}
 class FollowOptions:
     """`debounce_seconds` of quiet before a look; `poll_seconds` between looks at what cannot be
     watched, `whole_poll_seconds` between looks at a root that tells nothing at all, `check_seconds`
-    between looks whether a root is still the one that is watched; `queue` makes the kernel's
+    between looks whether a root is still the one that is watched, `doubt_seconds` at least between
+    looks at a whole root because something came and went unseen; `queue` makes the kernel's
     queues."""
 
     debounce_seconds: float = 0.5
     poll_seconds: float = 30.0
     whole_poll_seconds: float = 300.0
     check_seconds: float = 5.0
+    doubt_seconds: float = 600.0
     queue: Callable[[], Inotify] = Inotify
 
 
