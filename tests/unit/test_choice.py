@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.model.file import FileType
-from lifecycle_sync.model.policy import SHIPPED, AgeFrom, LifecyclePolicy, Match
+from lifecycle_sync.model.policy import SHIPPED, AgeFrom, KeepRules, LifecyclePolicy, Match
 from tests.support.subjects import DAY, NOW, subject
 
 
@@ -33,6 +35,25 @@ def matching(name: str = "mine", **match) -> LifecyclePolicy:
 )
 def test_without_a_rule_the_type_chooses(file_type, name):
     assert chosen(subject(file_type=file_type)) == name
+
+
+def test_what_is_said_of_all_files_of_a_type_is_so_of_each():
+    keeping = replace(matching("keeping", paths=["*.txt"]), keep=KeepRules(daily=1))
+    images = replace(matching("images"), file_types=[FileType.IMAGE])
+    plain = LifecyclePolicy("plain")
+    said = 0
+    for policies in ([plain], [plain, images], [images, keeping], [keeping, plain]):
+        rules = Rules([*SHIPPED, *policies])
+        for file_type in FileType:
+            for explicit in (None, "plain", "gone"):
+                found = rules.regardless(file_type, explicit)
+                for path in (b"a.txt", b"a.jpg"):
+                    file = subject(file_type=file_type, explicit=explicit, path=path)
+                    if found is not None:
+                        assert rules.choose(file, NOW) is found
+                        assert not rules.joining(file, NOW)
+                        said += 1
+    assert said > 40
 
 
 def test_what_was_set_for_the_file_comes_first():

@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.decide.retention import (
     Timed,
+    as_marked,
     beyond,
     marks_of,
+    newest_alone,
     of_file,
     prunable,
     retained,
     unkept,
 )
-from lifecycle_sync.model.file import FileFlag, Tracking
-from lifecycle_sync.model.plan import KeptVersion, VersionMark
+from lifecycle_sync.model.file import FileFlag, FileType, Tracking
+from lifecycle_sync.model.plan import KeptVersion, MarkedFile, VersionMark
 from lifecycle_sync.model.policy import SHIPPED, KeepRules, LifecyclePolicy, Match
 from tests.support import timelines as timelines_
 from tests.support.subjects import DAY, NOW, subject
@@ -284,6 +286,59 @@ def test_what_is_judged_for_many_files_is_what_is_told_of_each():
         assert [newest_first[newer] for newer, _ in judged] == told
         different += 0 < len(told) < len(of)
     assert different > 100
+
+
+def test_marks_are_believed_only_where_judging_anew_comes_to_the_same():
+    chosen = random.Random(31)
+    believed = doubted = 0
+    for seed in range(4_000):
+        # Some of the same time, and marks as they may be: right, of other rules, of other versions.
+        of = [
+            KeptVersion(b"%16d" % chosen.randrange(10**9), 1, chosen.randrange(12), 5, None)
+            for _ in range(chosen.randrange(5))
+        ]
+        policies = [
+            LifecyclePolicy(
+                f"p{number}",
+                match=chosen.choice([None, None, Match(["*"])]),
+                file_types=chosen.choice([[], [FileType.DOCUMENT], [FileType.IMAGE]]),
+                max_versions=chosen.randrange(4),
+                versioning_enabled=chosen.random() < 0.8,
+                keep=chosen.choice([KeepRules(), KeepRules(), KeepRules(last=2)]),
+            )
+            for number in range(chosen.randrange(3))
+        ]
+        rules = Rules([*SHIPPED, *policies])
+        file = subject(500, explicit=chosen.choice([None, "p0", "gone"]))
+        governing, right = unkept(file, of, rules, NOW)
+        ids = {it.version_id for _newer, it in right}
+        if seed % 2:
+            ids = {it.version_id for it in of if chosen.random() < 0.5}
+        marked = [it for it in of if it.version_id in ids]
+        others = [it.kept_ns for it in of if it.version_id not in ids]
+        if not marked:
+            continue
+        told = MarkedFile(
+            file.file_id,
+            ",".join(["1"] * len(marked)),
+            "".join(it.version_id.hex() for it in marked),
+            5 * len(marked),
+            max(it.kept_ns for it in marked),
+            len(others),
+            min(others, default=None),
+            file.repository_id,
+            file.file_type,
+            file.explicit,
+        )
+        found = newest_alone(rules, file.file_type, file.explicit)
+        if found is None or not as_marked(told, found[1]):
+            doubted += 1
+            continue
+        believed += 1
+        assert found[0] is governing
+        assert ids == {it.version_id for _newer, it in right}
+        assert right[0][0] == found[1]
+    assert min(believed, doubted) > 200
 
 
 def test_what_may_have_rotted_or_is_not_followed_keeps_all():

@@ -7,13 +7,16 @@ held is deleted later, and only by who has read all that the vault tells: see `v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import msgspec
 
 from lifecycle_sync.act.site import SKIPPED, Done, Site, begin
 from lifecycle_sync.model.act import Intent
-from lifecycle_sync.model.plan import Unkept
+from lifecycle_sync.model.ids import ID_BYTES
+from lifecycle_sync.model.many import many
+from lifecycle_sync.model.plan import Unkept, UnkeptFile
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
@@ -21,19 +24,17 @@ _REASON = "no rule keeps it"
 
 class Withdrawn(NamedTuple):
     """What came of some files: how many were done, of how many versions, with how many bytes; and
-    those that were left as they are, each with the reason."""
+    those that were left as they are, with how many versions of each, and the reason."""
 
     files: int
     versions: int
     size: int
-    left: list[tuple[Unkept, Done]]
+    left: list[tuple[int, Done]]
 
 
-class _Details(msgspec.Struct):
-    """What the journal says of a file."""
+class _Why(msgspec.Struct):
+    """What the journal says of all files of a group, beside their versions and bytes."""
 
-    versions: list[int]
-    bytes: int
     rule: str
     reason: str
 
@@ -41,32 +42,28 @@ class _Details(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-def prune_versions(site: Site, files: Sequence[Unkept]) -> Withdrawn:
+def prune_versions(site: Site, groups: Sequence[Unkept]) -> Withdrawn:
     """Keep these versions no longer; those of a file that somebody holds stay."""
     vault = site.vaults.backup()
-    intents = [
-        Intent(operation_id, it.file_id, "prune", _details(it))
-        for operation_id, it in zip(site.ids.take(len(files)), files, strict=True)
-    ]
+    files = [it for group in groups for it in group.files]
+    details = [text for group in groups for text in _details(group)]
+    ids = site.ids.take(len(files))
+    file_ids = [it.file_id for it in files]
+    intents = list(many(Intent, zip(ids, file_ids, repeat("prune"), details)))
     refused = begin(site, intents, unless_held=True)
     left = []
     if refused:
-        by_id = {it.file_id: it for it in files}
-        for intent in intents:
-            if intent.operation_id in refused:
-                it = by_id.pop(intent.file_id)
-                reason = refused[intent.operation_id]
-                left.append((it, Done(it.file_id, it.path, SKIPPED, reason, it.size)))
-        files = list(by_id.values())
-    going = [version.version_id for it in files for version in it.versions]
-    if not going:
+        numbered = list(zip(ids, files, strict=True))
+        left = _left(site, [(it, refused[at]) for at, it in numbered if at in refused])
+        files = [it for at, it in numbered if at not in refused]
+    if not files:
         return Withdrawn(0, 0, 0, left)
-    newest_ns = max([version.kept_ns for it in files for version in it.versions])
+    going = ids_of("".join([it.version_ids for it in files]))
+    newest_ns = max([it.newest_ns for it in files])
     at_ns = max(site.now_ns(), newest_ns)
     manifest = withdraw(vault, going, at_ns, _REASON)
-    site.registry.drop_versions(
-        [(it.file_id, version.version_id) for it in files for version in it.versions], at_ns
-    )
+    owners = [it.file_id for it in files for _ in range(it.versions)]
+    site.registry.drop_versions(list(zip(owners, going, strict=True)), at_ns)
     site.registry.complete_operations(
         site.act, site.now_ns(), manifests=[(vault.store_id, manifest)]
     )
@@ -75,6 +72,28 @@ def prune_versions(site: Site, files: Sequence[Unkept]) -> Withdrawn:
     return Withdrawn(len(files), len(going), size, left)
 
 
-def _details(it: Unkept) -> str:
-    numbers = [version.number for version in it.versions]
-    return _encode(_Details(numbers, it.size, it.policy_name, it.reason)).decode()
+def _left(site: Site, files: Sequence[tuple[UnkeptFile, str]]) -> list[tuple[int, Done]]:
+    known = site.registry.act_files([it.file_id for it, _reason in files])
+    paths = {file_id: file.path for file_id, file in known.items()}
+    return [
+        (it.versions, Done(it.file_id, paths.get(it.file_id, b""), SKIPPED, reason, it.size))
+        for it, reason in files
+    ]
+
+
+def _details(group: Unkept) -> list[str]:
+    """What the journal says of each file of a group, as JSON text."""
+    why = _encode(_Why(group.policy_name, group.reason)).decode()[1:]
+    return [
+        f'{{"versions":[{_newest_first(it.numbers)}],"bytes":{it.size},{why}' for it in group.files
+    ]
+
+
+def _newest_first(numbers: str) -> str:
+    return ",".join(numbers.split(",")[::-1]) if "," in numbers else numbers
+
+
+def ids_of(digits: str) -> list[bytes]:
+    """The ids that stand one after the other as hexadecimal digits."""
+    data = bytes.fromhex(digits)
+    return [data[at : at + ID_BYTES] for at in range(0, len(data), ID_BYTES)]

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from lifecycle_sync.decide.dates import NS_PER_DAY, age_begins_ns
+from lifecycle_sync.model.file import FileType
 from lifecycle_sync.model.plan import Subject
 from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy, Match
 
@@ -50,6 +51,17 @@ class Rules:
                 return policy
         return self._by_type.get(file.file_type) or self._by_name[DEFAULT]
 
+    def regardless(self, file_type: FileType, explicit: str | None) -> LifecyclePolicy | None:
+        """The policy that governs every file of a type, with that policy chosen for it, whatever
+        else it is like. None where that depends, or the keep rules of others may join."""
+        if any(_may_be_for(policy, file_type) for policy, _match in self._keeping):
+            return None
+        if explicit is not None and explicit in self._by_name:
+            return self._by_name[explicit]
+        if any(_may_be_for(policy, file_type) for policy, _match in self._matching):
+            return None
+        return self._by_type.get(file_type) or self._by_name[DEFAULT]
+
     def joining(self, file: Subject, now_ns: int) -> list[LifecyclePolicy]:
         """The policies whose keep rules join those of the one that governs a file, which may be
         among them: all whose match holds."""
@@ -89,6 +101,10 @@ class Rules:
                 if moment is not None and moment > now_ns:
                     moments.append(moment)
         return min(moments, default=None)
+
+
+def _may_be_for(policy: LifecyclePolicy, file_type: FileType) -> bool:
+    return not policy.file_types or file_type in policy.file_types
 
 
 def mismatch(policy: LifecyclePolicy, match: Match, file: Subject, now_ns: int) -> str:

@@ -19,8 +19,8 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from lifecycle_sync.decide.choice import Rules
-from lifecycle_sync.model.file import FileFlag, Tracking
-from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, VersionMark
+from lifecycle_sync.model.file import FileFlag, FileType, Tracking
+from lifecycle_sync.model.plan import Beyond, KeptVersion, MarkedFile, Subject, VersionMark
 from lifecycle_sync.model.policy import KeepRules, LifecyclePolicy
 
 # As a number: this is asked of each file.
@@ -121,6 +121,25 @@ def unkept(
     # Nearly every file: so many are kept, and the others are not.
     number = _newest(policy)
     return policy, list(enumerate(newest_first[number:], number))
+
+
+def newest_alone(
+    rules: Rules, file_type: FileType, explicit: str | None
+) -> tuple[LifecyclePolicy, int] | None:
+    """The policy that governs every such file (see `Rules.regardless`) and how many versions it
+    keeps, where those are the newest and no others."""
+    policy = rules.regardless(file_type, explicit)
+    if policy is None or (policy.versioning_enabled and policy.keep != _NO_RULES):
+        return None
+    return policy, _newest(policy)
+
+
+def as_marked(file: MarkedFile, number: int) -> bool:
+    """Whether the versions that are not marked are the newest so many: then those that are marked
+    are what such a rule does not keep. Where two are of one time the ids would have to tell."""
+    return file.kept == number and (
+        file.kept_since_ns is None or file.kept_since_ns > file.newest_ns
+    )
 
 
 def _pinned(file: Subject) -> str:

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Callable
 
+ID_BYTES = 16
 _SEQUENCES = [(0x7000 | number).to_bytes(2, "big") for number in range(0x1000)]
 _VARIANT = bytes(0x80 | byte & 0x3F for byte in range(256))
 

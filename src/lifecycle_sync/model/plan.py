@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from lifecycle_sync.model.file import FileType, Kind, LifecycleState
+from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.model.observation import Fingerprint
 
 PLAN_FORMAT = 1
@@ -116,24 +117,58 @@ class Beyond(NamedTuple):
     waits: str = ""
 
 
-class Unkept(NamedTuple):
-    """A file and those of its versions that no rule keeps, the newest first; `reason` is that of
-    the newest of them. `alone`: it would have none left. `guard` and `waits` as for an action."""
+class MarkedFile(NamedTuple):
+    """A tracked file that is not suspect, and its versions that are marked as kept by no rule:
+    their numbers (text with commas), ids (hexadecimal, one after the other), bytes, and when the
+    newest was kept. `kept` others are not marked; the oldest of these was kept at
+    `kept_since_ns`. `explicit` is the policy that was set for the file."""
 
     file_id: bytes
+    numbers: str
+    version_ids: str
+    size: int
+    newest_ns: int
+    kept: int
+    kept_since_ns: int | None
     repository_id: bytes
-    path: bytes
+    file_type: FileType
+    explicit: str | None
+
+
+class UnkeptFile(NamedTuple):
+    """A file and those of its versions that no rule keeps; the fields as in `MarkedFile`."""
+
+    file_id: bytes
+    numbers: str
+    version_ids: str
+    size: int
+    newest_ns: int
+
+    @property
+    def versions(self) -> int:
+        return len(self.version_ids) // (2 * ID_BYTES)
+
+
+class Unkept(NamedTuple):
+    """Files of one root that have versions which no rule keeps, for the same reason: that of the
+    newest of them. `alone`: they would have none left. `guard` and `waits` as for an action."""
+
+    repository_id: bytes
     policy_name: str
     reason: str
-    versions: tuple[KeptVersion, ...]
     alone: bool
-    guard: str = ""
-    waits: str = ""
+    guard: str
+    waits: str
+    files: list[UnkeptFile]
+
+    @property
+    def versions(self) -> int:
+        return sum([len(it.version_ids) for it in self.files]) // (2 * ID_BYTES)
 
     @property
     def size(self) -> int:
         """Bytes of what these versions hold, not compressed."""
-        return sum([it.size for it in self.versions])
+        return sum([it.size for it in self.files])
 
 
 @dataclass(frozen=True, slots=True)

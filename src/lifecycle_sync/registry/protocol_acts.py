@@ -9,7 +9,7 @@ from lifecycle_sync.model.act import ActFile, ActOutcome, Intent, VersionRow
 from lifecycle_sync.model.event import Event
 from lifecycle_sync.model.hold import Confirmation, Hold, Switch
 from lifecycle_sync.model.operation import ActRun, Operation
-from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
+from lifecycle_sync.model.plan import Decided, KeptVersion, MarkedFile, Subject, VersionMark
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.registry.replay import Replayed
 
@@ -252,6 +252,15 @@ class DueStore(Protocol):
 
     def files_with_versions_beyond(self, after: bytes | None, limit: int) -> list[bytes]:
         """Ids of files that have versions which are marked as kept by no rule, in their order."""
+        ...
+
+    def marked_files(
+        self, after: bytes | None, limit: int
+    ) -> tuple[list[MarkedFile], bytes | None]:
+        """Tracked files that are not suspect and have versions in the vault that backups go to
+        which are marked as kept by no rule: those with about so many such versions after that
+        file, in their order, of each file all. And the id up to which files were looked at, None
+        where there are no more."""
         ...
 
     def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:

@@ -191,6 +191,8 @@ class SqliteActs(SqliteBase):
 
     def held(self, file_ids: Collection[bytes], now_ns: int) -> dict[bytes, str]:
         with self._db.read() as connection:
+            if not connection.execute(ACTS["any_hold"], (now_ns,)).get:
+                return {}
             return dict(connection.execute(_HELD_OF, (now_ns, _json(file_ids))).fetchall())
 
     # -- versions and manifests ------------------------------------------------------------
@@ -226,7 +228,10 @@ class SqliteActs(SqliteBase):
             some = versions[start : start + _VERSIONS_DROPPED]
             with self._db.write(durable=True) as connection:
                 before = connection.total_changes()
-                connection.executemany(ACTS["drop_version"], ((*it, at_ns) for it in some))
+                values = list(chain.from_iterable(some))
+                in_bulk(
+                    connection, ACTS["drop_versions"], values, 2, first=(at_ns,), rows=LONG_ROWS
+                )
                 count += connection.total_changes() - before
         return count
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from lifecycle_sync.model.hold import Switch
 from lifecycle_sync.model.ids import first_id
-from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
+from lifecycle_sync.model.many import many
+from lifecycle_sync.model.plan import Decided, KeptVersion, MarkedFile, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Row
 from lifecycle_sync.registry.refusals import no_such_file
@@ -105,6 +106,26 @@ class SqliteDue(SqliteBase):
         with self._db.read() as connection:
             rows = connection.execute(DUE["files_with_versions_beyond"], (after or b"", limit))
             return [file_id for (file_id,) in rows]
+
+    def marked_files(
+        self, after: bytes | None, limit: int
+    ) -> tuple[list[MarkedFile], bytes | None]:
+        page = {"after": after or b"", "limit": limit}
+        with self._db.read() as connection, connection:
+            last = connection.execute(DUE["last_marked"], page).get
+            if last is None:
+                return [], None
+            rows = connection.execute(
+                DUE["marked_files"], {"after": after or b"", "last": last}
+            ).fetchall()
+            roots = dict(connection.execute("SELECT number, repository_id FROM repositories"))
+            policies = dict(connection.execute("SELECT number, name FROM policies"))
+        types, chosen = codes.FILE_TYPES, codes.POLICY_SET
+        found = [
+            (*told, roots[root], types[file_type], policies[policy] if flags & chosen else None)
+            for *told, root, file_type, flags, policy in rows
+        ]
+        return list(many(MarkedFile, found)), last
 
     # -- downloads -------------------------------------------------------------------------
 

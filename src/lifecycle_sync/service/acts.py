@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lifecycle_sync.act import backup, purging, removal
 from lifecycle_sync.act.breaker import Breaker
@@ -34,7 +33,6 @@ _BATCH_FILES = 5_000
 _PART_FILES = 3_000
 _TURN_FILES = 100_000
 _TURN_SECONDS = 5.0
-_PRUNED_FILES = 10_000
 
 
 class Acts(BringingBack):
@@ -175,25 +173,23 @@ class Acts(BringingBack):
     def prune_versions(
         self,
         repository: Repository,
-        files: Iterable[Unkept],
+        groups: Sequence[Unkept],
         came: Callable[[Withdrawn], None],
         *,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
         """Keep versions of files of a root in the backup vault no longer; `came` is told what came
-        of some of them, each time."""
+        of it."""
         report = Report("prune")
-        coming = iter(files)
         with self._order(repository, report, progress, cancel) as order:
-            while batch := list(islice(coming, _PRUNED_FILES)):
-                with order.batch() as site:
-                    it = prune_versions(site, batch)
-                report.completed += it.files
-                report.size += it.size
-                report.add(done for _file, done in it.left)
-                came(it)
-                order.check()
+            with order.batch() as site:
+                it = prune_versions(site, groups)
+            report.completed += it.files
+            report.size += it.size
+            report.add(done for _versions, done in it.left)
+            came(it)
+            order.check()
         return report
 
     def erase_limits(self, repository: Repository) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lifecycle_sync.act.pruning import Withdrawn
+from lifecycle_sync.act.pruning import Withdrawn, ids_of
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
 from lifecycle_sync.model.check import PRUNE, CheckNote
@@ -177,16 +177,16 @@ def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome
     gathered: Counter[bytes] = Counter()
 
     def flush(versions_min: int) -> None:
-        for root_id, files in by_root.items():
+        for root_id, groups in by_root.items():
             if gathered[root_id] >= versions_min:
-                _take_back_of(engine, root_id, files, how, outcome)
-                files.clear()
+                _take_back_of(engine, root_id, groups, how, outcome)
+                groups.clear()
                 gathered[root_id] = 0
 
     for page in _free(engine, pruning, how, outcome):
         for it in page:
             by_root.setdefault(it.repository_id, []).append(it)
-            gathered[it.repository_id] += len(it.versions)
+            gathered[it.repository_id] += it.versions
         flush(_VERSIONS)
     flush(1)
 
@@ -195,7 +195,8 @@ def _would_go(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome)
     """The ids of the versions that would be taken back."""
     for page in _free(engine, pruning, how, outcome):
         _count(outcome, page)
-        yield from (version.version_id for it in page for version in it.versions)
+        for it in page:
+            yield from ids_of("".join([file.version_ids for file in it.files]))
 
 
 def _free(
@@ -220,21 +221,21 @@ def _free(
             if not guard and it.repository_id in advising:
                 guard, why = ADVICE, "its root only advises; `lifecycle vault prune` orders it"
             if guard:
-                outcome.waits[guard] += len(it.versions)
+                outcome.waits[guard] += it.versions
                 outcome.why.setdefault(guard, why)
             else:
                 free.append(it)
         yield free
 
 
-def _count(outcome: PruneOutcome, files: Sequence[Unkept]) -> None:
-    outcome.files += len(files)
-    outcome.versions += sum([len(it.versions) for it in files])
-    outcome.size += sum([it.size for it in files])
+def _count(outcome: PruneOutcome, groups: Sequence[Unkept]) -> None:
+    outcome.files += sum([len(it.files) for it in groups])
+    outcome.versions += sum([it.versions for it in groups])
+    outcome.size += sum([it.size for it in groups])
 
 
 def _take_back_of(
-    engine: Engine, root_id: bytes, files: Sequence[Unkept], how: How, outcome: PruneOutcome
+    engine: Engine, root_id: bytes, groups: Sequence[Unkept], how: How, outcome: PruneOutcome
 ) -> None:
     repository = engine.registry.repository(root_id)
     if repository is None:
@@ -244,13 +245,12 @@ def _take_back_of(
         outcome.files += it.files
         outcome.versions += it.versions
         outcome.size += it.size
-        for file, done in it.left:
-            why = "hold" if done.reason.startswith(HELD) else "busy"
-            outcome.waits[why] += len(file.versions)
+        for versions, done in it.left:
+            outcome.waits["hold" if done.reason.startswith(HELD) else "busy"] += versions
 
     try:
         report = engine.acts.prune_versions(
-            repository, files, came, progress=how.progress, cancel=how.cancel
+            repository, groups, came, progress=how.progress, cancel=how.cancel
         )
     except (CancelledError, StorageFullError):
         raise

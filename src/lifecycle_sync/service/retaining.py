@@ -13,10 +13,21 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.decide import retention
 from lifecycle_sync.decide.choice import Rules
 from lifecycle_sync.decide.planning import Situation
-from lifecycle_sync.model.plan import Beyond, KeptVersion, Subject, Unkept, VersionMark
+from lifecycle_sync.model.file import FileType
+from lifecycle_sync.model.plan import (
+    Beyond,
+    KeptVersion,
+    MarkedFile,
+    Subject,
+    Unkept,
+    UnkeptFile,
+    VersionMark,
+)
+from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.registry.protocol import Registry
 
 _PAGE = 2_000
+_OF_UNKEPT = len(UnkeptFile._fields)
 # So many are told in one plan; of others it says that there are some. And no more are in memory at
 # one time, unless one file has them.
 VERSIONS_MAX = 10_000
@@ -32,6 +43,40 @@ class Found:
     versions: list[Beyond] = field(default_factory=list)
     files: set[bytes] = field(default_factory=set)
     more: bool = False
+
+
+class _Gathered:
+    """Files with versions that no rule keeps, gathered by root, reason and what stands against it
+    that they go."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._roots = situation.roots
+        self._by_key: dict[tuple[object, ...], list[UnkeptFile]] = {}
+        self.groups: list[Unkept] = []
+
+    def add(
+        self,
+        file: UnkeptFile | MarkedFile,
+        repository_id: bytes,
+        policy: LifecyclePolicy,
+        newer: int,
+        *,
+        alone: bool,
+        held: str | None,
+    ) -> None:
+        """A file of which the newest such version has so many `newer` ones."""
+        key = repository_id, policy.name, newer, alone, held
+        files = self._by_key.get(key)
+        if files is None:
+            files = self._by_key[key] = []
+            guard, waits = self._roots[repository_id].guard, self._roots[repository_id].waits
+            if not guard and held is not None:
+                guard, waits = "hold", held or "no reason given"
+            reason = retention.why_beyond(policy, newer)
+            self.groups.append(
+                Unkept(repository_id, policy.name, reason, alone, guard, waits, files)
+            )
+        files.append(UnkeptFile._make(file[:_OF_UNKEPT]))
 
 
 class Retaining:
@@ -109,12 +154,12 @@ class Retaining:
         """The versions that no rule keeps, page by page, of each file all. Of those that are
         marked, or whose dates are not settled yet, each judged anew."""
         after: bytes | None = None
-        while ids := self._registry.files_with_versions_beyond(after, _PAGE):
+        while True:
             cancel.check()
-            after = ids[-1]
-            files = list(self._registry.subjects(ids).values())
-            for some in self._groups(files):
-                yield self._unkept(some, situation)
+            files, after = self._registry.marked_files(after, VERSIONS_MAX)
+            if after is None:
+                break
+            yield from self._of_marked(files, situation)
         last: int | None = None
         while page := self._registry.undecided(last, _PAGE):
             cancel.check()
@@ -122,45 +167,57 @@ class Retaining:
             for some in self._groups(page):
                 yield self._unkept(some, situation, unmarked=True)
 
+    def _of_marked(
+        self, files: Sequence[MarkedFile], situation: Situation
+    ) -> Iterator[list[Unkept]]:
+        """Where a rule keeps the newest so many of every such file, and these are not marked, the
+        marks are right. Other files are judged one by one."""
+        held = self._registry.held([it.file_id for it in files], situation.at_ns)
+        gathered = _Gathered(situation)
+        alike: dict[tuple[FileType, str | None], tuple[LifecyclePolicy, int] | None] = {}
+        others: list[bytes] = []
+        for it in files:
+            kind = it.file_type, it.explicit
+            if kind not in alike:
+                alike[kind] = retention.newest_alone(situation.rules, *kind)
+            found = alike[kind]
+            if found is None or not retention.as_marked(it, found[1]):
+                others.append(it.file_id)
+            elif it.repository_id in situation.roots:
+                policy, number = found
+                why = held.get(it.file_id)
+                gathered.add(it, it.repository_id, policy, number, alone=not number, held=why)
+        yield gathered.groups
+        for at in range(0, len(others), _PAGE):
+            subjects = self._registry.subjects(others[at : at + _PAGE])
+            for some in self._groups(list(subjects.values())):
+                yield self._unkept(some, situation)
+
     def _unkept(
         self, subjects: Sequence[Subject], situation: Situation, *, unmarked: bool = False
     ) -> list[Unkept]:
-        roots, rules, at_ns = situation.roots, situation.rules, situation.at_ns
-        files = [it for it in subjects if it.repository_id in roots]
+        files = [it for it in subjects if it.repository_id in situation.roots]
         held = self._registry.held([file.file_id for file in files], situation.at_ns)
         versions = self.of(files)
-        page = []
-        # The words are the same for most of them.
-        why: dict[tuple[str, int], str] = {}
+        gathered = _Gathered(situation)
         for file in files:
             of = versions.get(file.file_id)
             if not of or (unmarked and any(it.beyond_ns is not None for it in of)):
                 continue
-            policy, found = retention.unkept(file, of, rules, at_ns)
-            if not found:
-                continue
-            name, newer = policy.name, found[0][0]
-            if (name, newer) not in why:
-                why[name, newer] = retention.why_beyond(policy, newer)
-            guard, waits = roots[file.repository_id].guard, roots[file.repository_id].waits
-            if not guard and file.file_id in held:
-                guard, waits = "hold", held[file.file_id] or "no reason given"
-            going = tuple([version for _newer, version in found])
-            alone = len(going) == len(of)
-            page.append(
-                Unkept(
+            policy, found = retention.unkept(file, of, situation.rules, situation.at_ns)
+            if found:
+                going = [version for _newer, version in reversed(found)]
+                told = UnkeptFile(
                     file.file_id,
-                    file.repository_id,
-                    file.path,
-                    name,
-                    why[name, newer],
-                    going,
-                    alone,
-                    guard,
-                    waits,
+                    ",".join([str(it.number) for it in going]),
+                    "".join([it.version_id.hex() for it in going]),
+                    sum([it.size for it in going]),
+                    going[-1].kept_ns,
                 )
-            )
-        return page
+                alone = len(going) == len(of)
+                why = held.get(file.file_id)
+                gathered.add(told, file.repository_id, policy, found[0][0], alone=alone, held=why)
+        return gathered.groups
 
     def add_marked(self, situation: Situation, found: Found, cancel: CancelToken) -> None:
         """Those that are marked, of files that a plan did not look at."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from lifecycle_sync.model.file import FileFlag, Tracking
 from lifecycle_sync.model.hold import Switch
 from lifecycle_sync.model.ids import first_id
-from lifecycle_sync.model.plan import Decided, KeptVersion, Subject, VersionMark
+from lifecycle_sync.model.plan import Decided, KeptVersion, MarkedFile, Subject, VersionMark
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.codes import type_codes
 from lifecycle_sync.registry.refusals import no_such_file
@@ -102,6 +103,35 @@ class MemoryDue(MemoryBase):
         with self._reading() as tables:
             found = {key[0] for key, beyond_ns in tables.beyond.items() if beyond_ns is not None}
         return sorted(it for it in found if it > (after or b""))[:limit]
+
+    def marked_files(
+        self, after: bytes | None, limit: int
+    ) -> tuple[list[MarkedFile], bytes | None]:
+        with self._reading() as tables:
+            marked = sorted(key[0] for key, at_ns in tables.beyond.items() if at_ns is not None)
+        marked = [it for it in marked if it > (after or b"")][:limit]
+        found = []
+        subjects, kept = self.subjects(set(marked)), self.kept_versions(marked)
+        for file_id in sorted(kept.keys() & subjects.keys()):
+            file, of = subjects[file_id], kept[file_id][::-1]
+            beyond = [it for it in of if it.beyond_ns is not None]
+            others = [it.kept_ns for it in of if it.beyond_ns is None]
+            if beyond and file.tracking == Tracking.TRACKED and not file.flags & FileFlag.SUSPECT:
+                found.append(
+                    MarkedFile(
+                        file_id,
+                        ",".join(str(it.number) for it in beyond),
+                        "".join(it.version_id.hex() for it in beyond).upper(),
+                        sum(it.size for it in beyond),
+                        max(it.kept_ns for it in beyond),
+                        len(others),
+                        min(others, default=None),
+                        file.repository_id,
+                        file.file_type,
+                        file.explicit,
+                    )
+                )
+        return found, marked[-1] if marked else None
 
     def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:
         with self._writing() as tables:

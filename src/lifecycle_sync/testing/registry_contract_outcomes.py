@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,12 @@ from lifecycle_sync.model.act import (
     Attributes,
     Intent,
     RecordChange,
+    VersionRow,
     may_finish,
 )
 from lifecycle_sync.model.file import FileFlag, LifecycleState, Tracking
 from lifecycle_sync.model.observation import Fingerprint
-from lifecycle_sync.model.plan import KeptVersion, VersionMark
+from lifecycle_sync.model.plan import KeptVersion, MarkedFile, VersionMark
 from lifecycle_sync.testing.registry_contract_acts import STORE, ActContractBase, tuple_of
 from lifecycle_sync.testing.registry_contract_base import MANY, House
 from lifecycle_sync.testing.registry_contract_states import WAY_TO
@@ -300,8 +302,44 @@ class OutcomeContract(ActContractBase):
         assert registry.files_with_versions_beyond(None, MANY) == sorted([one, two])
         assert registry.files_with_versions_beyond(min(one, two), MANY) == [max(one, two)]
         assert len(registry.files_with_versions_beyond(None, 1)) == 1
+        self.marked_as_they_are(house, one, rows)
         registry.write_decided([], None, [VersionMark(two, kept[two][0].version_id, None)])
         assert registry.files_with_versions_beyond(None, MANY) == [one]
+
+    def marked_as_they_are(self, house: House, one: bytes, rows: Sequence[VersionRow]) -> None:
+        registry = house.registry
+        found, last = registry.marked_files(None, MANY)
+        assert [it.file_id for it in found] == sorted({it.file_id for it in found})
+        told = next(it for it in found if it.file_id == one)
+        assert told == MarkedFile(
+            one,
+            "1,2",
+            (rows[0].version_id + rows[1].version_id).hex().upper(),
+            rows[0].size + rows[1].size,
+            max(rows[0].created_ns, rows[1].created_ns),
+            1,
+            rows[2].created_ns,
+            house.root,
+            house.record(b"one").file_type,
+            None,
+        )
+        other = next(it for it in found if it.file_id != one)
+        assert (other.kept, other.kept_since_ns) == (0, None)
+        assert last == max(it.file_id for it in found)
+        assert registry.marked_files(last, MANY) == ([], None)
+        some, middle = registry.marked_files(None, 1)
+        assert middle is not None
+        assert some + registry.marked_files(middle, MANY)[0] == found
+        registry.assign_policy(one, "media", house.tick())
+        explicit = {it.file_id: it.explicit for it in registry.marked_files(None, MANY)[0]}
+        assert explicit == {one: "media", other.file_id: None}
+        # What is suspect, or not followed, keeps all that it has.
+        self.act_on(house, b"one", set_flags=int(FileFlag.SUSPECT))
+        assert [it.file_id for it in registry.marked_files(None, MANY)[0]] == [other.file_id]
+        self.act_on(house, b"one", clear_flags=int(FileFlag.SUSPECT))
+        assert one in {it.file_id for it in registry.marked_files(None, MANY)[0]}
+        registry.unregister(one, house.tick())
+        assert [it.file_id for it in registry.marked_files(None, MANY)[0]] == [other.file_id]
 
     def test_the_vault_of_a_kind_is_remembered_until_it_is_forgotten(self, house: House) -> None:
         registry = house.registry

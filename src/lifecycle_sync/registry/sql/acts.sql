@@ -52,6 +52,11 @@ SELECT (
 {held}
 LIMIT 1) FROM files f WHERE f.file_id = ?2 AND f.repository = ?3;
 
+-- name: any_hold
+SELECT EXISTS (
+    SELECT 1 FROM holds WHERE released_ns IS NULL AND (ends_ns IS NULL OR ends_ns > ?1)
+);
+
 -- name: held_of
 SELECT f.file_id, (
 {held}
@@ -155,6 +160,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: drop_version
 DELETE FROM versions WHERE file_id = ?1 AND version_id = ?2 AND created_ns <= ?3;
+
+-- name: drop_versions
+WITH told (at_ns) AS (SELECT ?1), gone (file_id, version_id) AS (
+VALUES (?, ?)
+)
+DELETE FROM versions WHERE (file_id, number, version_id) IN (
+    SELECT v.file_id, v.number, v.version_id FROM told CROSS JOIN gone g
+    CROSS JOIN versions v ON v.file_id = g.file_id AND v.version_id = g.version_id
+    WHERE v.created_ns <= told.at_ns
+);
 
 -- name: told_pruned
 -- No event tells whose they are, so all versions are looked through, once for many.

@@ -75,6 +75,31 @@ UPDATE versions SET beyond_ns = ?3 WHERE file_id = ?1 AND version_id = ?2;
 SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
 WHERE beyond_ns IS NOT NULL AND file_id > ? ORDER BY file_id LIMIT ?;
 
+-- name: last_marked
+SELECT max(file_id) FROM (
+    SELECT file_id FROM versions INDEXED BY versions_beyond
+    WHERE beyond_ns IS NOT NULL AND file_id > :after ORDER BY file_id LIMIT :limit
+);
+
+-- name: marked_files
+-- 4 is SUSPECT. Versions as in kept_versions; each file has its own beside each other already.
+SELECT b.file_id, group_concat(v.number) FILTER (WHERE v.beyond_ns IS NOT NULL),
+    group_concat(hex(v.version_id), '') FILTER (WHERE v.beyond_ns IS NOT NULL),
+    sum(v.size) FILTER (WHERE v.beyond_ns IS NOT NULL),
+    max(v.created_ns) FILTER (WHERE v.beyond_ns IS NOT NULL),
+    count(*) FILTER (WHERE v.beyond_ns IS NULL),
+    min(v.created_ns) FILTER (WHERE v.beyond_ns IS NULL),
+    f.repository, f.file_type, f.flags, f.policy
+FROM (
+    SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
+    WHERE beyond_ns IS NOT NULL AND file_id > :after AND file_id <= :last ORDER BY file_id
+) b CROSS JOIN files f ON f.file_id = b.file_id AND f.tracking = 0 AND NOT f.flags & 4
+CROSS JOIN versions v ON v.file_id = b.file_id AND v.location IN (
+    SELECT l.location_id FROM locations l
+    JOIN stores s ON s.kind = 'backup' AND substr(l.location, 1, 32) = lower(hex(s.store_id))
+)
+GROUP BY b.file_id HAVING count(v.beyond_ns);
+
 -- name: note_download
 INSERT INTO downloads (file_id, at_ns) VALUES (?, ?)
 ON CONFLICT (file_id) DO UPDATE SET at_ns = excluded.at_ns WHERE excluded.at_ns > at_ns;
