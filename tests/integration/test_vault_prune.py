@@ -14,10 +14,12 @@ import pytest
 
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
 from lifecycle_sync.model.event import PrunedEvent, VersionEvent
+from lifecycle_sync.vault import compaction, manifest
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.format import decode_format
+from lifecycle_sync.vault.index_live import Lines
 from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultWriter
@@ -527,6 +529,38 @@ def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_p
 
 
 # -- what is wrong with a vault ----------------------------------------------------------------
+
+
+def test_what_is_known_of_many_versions_at_once_compacts_as_each_by_itself(house, monkeypatch):
+    """Frames of which all versions stay, none, or some; in one a version has no content."""
+    monkeypatch.setattr(manifest, "_FRAME_SIZE", 3_000)
+    known: list[dict[Lines, bool]] = []
+    right = compaction.compact
+
+    def both_ways(vault, now_ns, stay, written):
+        known.append(dict(stay))
+        one = compaction._Choosing(vault, now_ns, stay)
+        other = compaction._Choosing(vault, now_ns, {})
+        for name in vault.catalogue.sources():
+            for number, lines in enumerate(ManifestReader(vault.storage, name).batches()):
+                assert one.choose(name, number, lines) == other.choose(name, number, lines)
+        return right(vault, now_ns, stay, written)
+
+    monkeypatch.setattr(pruning, "compact", both_ways)
+    small = [noise(number, 200) for number in range(60)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(small)})
+        with vault.writer() as writer:
+            nothing = [house.version(b"link %d" % n, None) for n in range(3)]
+            writer.commit([*nothing, house.version(b"again", key_of(small[0]))])
+        take_back(house, vault, [*versions[:30], versions[33], *nothing[:1]])
+        assert run(house, vault, repack_below=1.0).emptied == 1
+        left = {it.path for it in vault.all_versions(versions[0].repository_id)}
+    (stay,) = known
+    assert set(stay.values()) == {True, False}
+    gone = {it.path for it in [*versions[:30], versions[33], nothing[0]]}
+    assert left == {it.path for it in [*versions, *nothing]} - gone | {b"again"}
+    whole(house, [small[0], *small[30:33], *small[34:]])
 
 
 def test_a_reader_looks_where_a_late_checkpoint_does_not_send_it(house, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault import held as held_
 from lifecycle_sync.vault.events import encode_event
-from lifecycle_sync.vault.held import held, told
+from lifecycle_sync.vault.held import held, held_and_all, told
 from lifecycle_sync.vault.index import key_blob
 from tests.support.vaults import VaultHouse
 
@@ -62,3 +62,13 @@ def test_what_is_no_version_holds_nothing():
         assert bool(found) is (old == new)
     assert held([b'{"event":"version"', b"", b'{"pack":"x"}', b'{"event":"state"}']) == []
     assert told([b'{"event":"version"', b'{"event":"version","version":"xx"}']) == [None, None]
+
+
+def test_that_each_line_holds_one_content_is_said_only_where_it_is_so():
+    usual = encode_event(HOUSE.version(b"usual", KEY))
+    others = [b'{"pack":"x"}', b'{"event":"state"}', b'{"event":"pruned"}']
+    assert held_and_all([usual, *others]) == (held([usual]), True)
+    link = encode_event(HOUSE.version(b"link", None))
+    newer = b'{"event":"unheard of","content":"' + str(KEY).encode() + b'","version":"00"}'
+    for other in (link, newer, b'{"event":"version"'):
+        assert not held_and_all([usual, other])[1]

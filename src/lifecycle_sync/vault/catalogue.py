@@ -38,7 +38,7 @@ _log = logging.getLogger("lifecycle_sync.vault")
 # What the index takes up from manifests.
 Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent | GivenUpEvent
 # What of some lines a checkpoint repeats.
-Choose = Callable[[list[bytes]], Iterable[bytes]]
+Choose = Callable[[str, int, list[bytes]], list[bytes]]
 # Somebody may be taking manifests away while they are read, but not all the time.
 _TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
@@ -378,8 +378,9 @@ class Catalogue:
             writer = ManifestWriter(self._storage, header)
             try:
                 for name in self.sources():
-                    for lines in ManifestReader(self._storage, name).batches():
-                        writer.lines(choose(lines) if choose else lines)
+                    batches = ManifestReader(self._storage, name).batches()
+                    for number, lines in enumerate(batches):
+                        writer.block(choose(name, number, lines) if choose else lines)
                 checkpoint = writer.publish()
             finally:
                 writer.discard()

@@ -7,13 +7,14 @@ before what they repeat goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lifecycle_sync.vault.format import object_name, pack_name
-from lifecycle_sync.vault.held import told
+from lifecycle_sync.vault.held import VERSION, told
+from lifecycle_sync.vault.index_live import Lines
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -38,10 +39,13 @@ _at = msgspec.json.Decoder(_At).decode
 _parts = msgspec.json.Decoder(_Parts).decode
 
 
-def compact(vault: Vault, now_ns: int, written: Callable[[str], None]) -> int:
+def compact(
+    vault: Vault, now_ns: int, stay: Mapping[Lines, bool], written: Callable[[str], None]
+) -> int:
     """Write such a checkpoint, and take away what two repeat by now; how many manifests that were.
-    `written` is told the name of the checkpoint before."""
-    choosing = _Choosing(vault, now_ns)
+    Of `stay` is known whether all versions that they tell of are kept, or none. `written` is told
+    the name of the checkpoint before."""
+    choosing = _Choosing(vault, now_ns, stay)
     written(vault.catalogue.write_checkpoint(choosing.choose))
     superseded = vault.catalogue.superseded()
     vault.catalogue.remove(superseded)
@@ -49,14 +53,21 @@ def compact(vault: Vault, now_ns: int, written: Callable[[str], None]) -> int:
 
 
 class _Choosing:
-    def __init__(self, vault: Vault, now_ns: int) -> None:
+    def __init__(self, vault: Vault, now_ns: int, stay: Mapping[Lines, bool]) -> None:
         self._vault = vault
+        self._stay = stay
         self._now_ns = now_ns
         # What was condemned, and whether it has gone.
         self._gone: dict[bytes, bool] = {}
 
-    def choose(self, lines: list[bytes]) -> list[bytes]:
-        """The lines that say something that still counts."""
+    def choose(self, name: str, number: int, lines: list[bytes]) -> list[bytes]:
+        """Of a batch of lines of a manifest those that say something that still counts."""
+        stay = self._stay.get((name, number))
+        if stay is not None:
+            # What was kept no longer then is kept no longer now; what is pruned later goes later.
+            return [
+                line for line in lines if (stay if line.startswith(VERSION) else self._counts(line))
+            ]
         versions = told(lines)
         until = self._vault.index.pruned_at([it[0] for it in versions if it is not None])
         return [

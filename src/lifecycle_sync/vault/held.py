@@ -20,7 +20,7 @@ from lifecycle_sync.vault.index import key_blob
 # A content that a version holds: its key, the id of the version, and when that was told.
 Held = tuple[bytes, bytes, int]
 EVENT = b'{"event":'
-_VERSION = EVENT + b'"version"'
+VERSION = EVENT + b'"version"'
 # What SQLite takes as a time.
 _MOST = 2**63 - 1
 # As `VersionShape` is written where the path needs no escapes. A quotation mark within a
@@ -50,7 +50,14 @@ _decode = msgspec.json.Decoder(_Told).decode
 
 def held(lines: Iterable[bytes]) -> list[Held]:
     """What the versions hold that these lines tell of."""
+    return held_and_all(lines)[0]
+
+
+def held_and_all(lines: Iterable[bytes]) -> tuple[list[Held], bool]:
+    """The same, and whether that is one content of each line that tells of a version, and of no
+    other line."""
     found: list[Held] = []
+    every = True
     add = found.append
     for line in lines:
         usual = _usual(line)
@@ -62,8 +69,9 @@ def held(lines: Iterable[bytes]) -> list[Held]:
         except (ValueError, KeyError):
             pass
         if line.startswith(EVENT) and not line.startswith(_OTHERS):
+            every = False
             found += _held_by(line)
-    return found
+    return found, every
 
 
 def _held_by(line: bytes) -> Iterator[Held]:
@@ -86,7 +94,7 @@ def told(lines: Sequence[bytes]) -> list[tuple[bytes, int] | None]:
         try:
             if usual is not None:
                 add((unhexlify(usual[3]), int(usual[4])))
-            elif line.startswith(_VERSION):
+            elif line.startswith(VERSION):
                 it = _decode(line)
                 add((bytes.fromhex(it.version), it.at))
             else:

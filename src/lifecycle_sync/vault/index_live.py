@@ -21,7 +21,7 @@ DROP TABLE IF EXISTS temp.live;
 DROP TABLE IF EXISTS temp.going;
 DROP TABLE IF EXISTS temp.used;
 DROP TABLE IF EXISTS temp.moving;
-CREATE TEMP TABLE told (key BLOB, version_id BLOB, at_ns INTEGER);
+CREATE TEMP TABLE told (key BLOB, version_id BLOB, at_ns INTEGER, lines INTEGER);
 CREATE TEMP TABLE live (key BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE going (version_id BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE used (place INTEGER PRIMARY KEY, count INTEGER, stored INTEGER);
@@ -30,11 +30,14 @@ CREATE TEMP TABLE moving (
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
 """
+_LEAVE_OUT = """
+DELETE FROM told WHERE EXISTS (
+    SELECT 1 FROM pruned p WHERE p.version_id = told.version_id AND p.at_ns >= told.at_ns
+) OR EXISTS (SELECT 1 FROM going g WHERE g.version_id = told.version_id)
+"""
 # In the order of the keys, so that each is put beside the one before.
 _TAKE_UP = """
-INSERT OR IGNORE INTO live SELECT key FROM told t WHERE NOT EXISTS (
-    SELECT 1 FROM pruned p WHERE p.version_id = t.version_id AND p.at_ns >= t.at_ns
-) AND NOT EXISTS (SELECT 1 FROM going g WHERE g.version_id = t.version_id) ORDER BY key;
+INSERT OR IGNORE INTO live SELECT key FROM told ORDER BY key;
 DELETE FROM told;
 """
 _USED = """
@@ -60,6 +63,10 @@ _GOING = 5_000
 FIXED = 2048
 
 
+# A manifest, and which batch of its lines.
+Lines = tuple[str, int]
+
+
 class Pack(NamedTuple):
     """A pack: its number in the index, its name, its bytes."""
 
@@ -73,6 +80,10 @@ class Live:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        # Which lines were noted under which number, and how many versions they tell of.
+        self._noted: list[tuple[Lines, int]] = []
+        # Of lines of which all versions stay, or none: whether they do.
+        self.stay: dict[Lines, bool] = {}
         with index.raw() as connection:
             connection.execute(_SCHEMA)
 
@@ -83,15 +94,27 @@ class Live:
             with self._index.transaction() as connection:
                 connection.executemany("INSERT OR IGNORE INTO going VALUES (?)", batch)
 
-    def add(self, held: Sequence[Held]) -> None:
-        """Note what versions hold; what is pruned of them is left out when all is taken up."""
+    def add(self, held: Sequence[Held], lines: Lines | None = None) -> None:
+        """Note what versions hold; what is pruned of them is left out when all is taken up. `lines`
+        are those that tell of these versions, each of one, and of no others."""
+        number = "NULL"
+        if lines is not None:
+            number = str(len(self._noted))
+            self._noted.append((lines, len(held)))
         with self._index.transaction() as connection:
-            connection.executemany("INSERT INTO told VALUES (?, ?, ?)", held)
+            sql = f"INSERT INTO told VALUES (?, ?, ?, {number})"  # noqa: S608
+            connection.executemany(sql, held)
 
     def take_up(self) -> None:
         """Take up what was noted, but for what is pruned by now."""
-        with self._index.raw() as connection:
+        with self._index.transaction() as connection:
+            connection.execute(_LEAVE_OUT)
+            left = dict(connection.execute("SELECT lines, count(*) FROM told GROUP BY lines"))
             connection.execute(_TAKE_UP)
+        for number, (lines, count) in enumerate(self._noted):
+            if left.get(number, 0) in {0, count}:
+                self.stay[lines] = number in left
+        self._noted.clear()
 
     def unplaced(self) -> int:
         """How many of them no manifest placed when they were last summed up."""

@@ -41,6 +41,8 @@ from lifecycle_sync.vault.sealing import NamedUpload, opened
 
 MANIFEST_NUMBER = 1
 _FRAME_SIZE = 1 << 20
+# What is put together of other manifests' frames grows no further with each time.
+_BLOCK_SIZE = 2 << 20
 _HEAD_SIZE = 8 << 10
 # A frame ends with the line that makes it this long, and lines are bounded.
 _FRAME_SIZE_MAX = 64 << 20
@@ -207,6 +209,17 @@ class ManifestWriter:
                 lines, size = self._lines, 0
         self._size = size
         self._count += count
+
+    def block(self, raws: list[bytes]) -> None:
+        """`line` for as many as another manifest has in one frame: they stay in one."""
+        size = sum(map(len, raws)) + len(raws)
+        if self._size + size > _BLOCK_SIZE:
+            self._flush()
+        self._lines += raws
+        self._size += size
+        self._count += len(raws)
+        if self._size >= _FRAME_SIZE:
+            self._flush()
 
     def publish(self) -> str:
         """Make it durable; its name."""

@@ -33,7 +33,7 @@ from lifecycle_sync.vault.compaction import compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
-from lifecycle_sync.vault.held import held
+from lifecycle_sync.vault.held import held_and_all
 from lifecycle_sync.vault.index import key_blob, key_of_blob
 from lifecycle_sync.vault.index_live import Live, Pack
 from lifecycle_sync.vault.index_pruned import Condemned
@@ -184,7 +184,7 @@ class _Pruning:
             report.full = True
         self._delete()
         if report.deleted and not self._dry_run:
-            report.manifests = compact(self._vault, self._now_ns, compacted)
+            report.manifests = compact(self._vault, self._now_ns, self._live.stay, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
         report.missing = self._live.unplaced()
         return report
@@ -283,9 +283,10 @@ class _Pruning:
                 subject=self._vault.path,
                 remedy="give each of those who write a vault of its own",
             )
-        for lines in reader.batches():
+        for number, lines in enumerate(reader.batches()):
             self._cancel.check()
-            self._live.add(held(lines))
+            found, every = held_and_all(lines)
+            self._live.add(found, (name, number) if every else None)
 
     def _use_whole_places(self) -> None:
         """Where the place that counts has gone or was cut, another one may have a content still."""
