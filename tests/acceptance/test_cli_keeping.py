@@ -513,6 +513,7 @@ def test_a_vault_that_cannot_be_opened_is_damage(kept):
 
 
 def test_status_tells_of_backups_and_of_what_changed_since(tree):
+    (tree / ".hidden").unlink()
     lifecycle("run", tree, "--once", "-q")
     assert "none yet: `lifecycle backup`" in lifecycle("status").out
     lifecycle("backup", "-q")
@@ -524,6 +525,20 @@ def test_status_tells_of_backups_and_of_what_changed_since(tree):
     (root,) = lifecycle("status", "--json").document["roots"]
     assert root["to_back_up"] == {"files": 1, "bytes": 16}
     assert root["last_backup"]
+
+
+def test_status_says_what_is_not_kept_and_why(tree):
+    (tree / ".hidden").write_bytes(SECOND)
+    (tree / "upload.tmp").write_bytes(SECOND)
+    os.mkfifo(tree / "pipe")
+    lifecycle("run", tree, "--once", "-q")
+    lifecycle("backup", "-q")
+    told = lifecycle("status").out
+    assert "all is kept" not in told and "all that is in the registry is kept" in told
+    assert "2 entries are ignored: hidden, temporary, or matched by your patterns" in told
+    assert "1 socket, FIFO or device skipped" in told
+    (root,) = lifecycle("status", "--json").document["roots"]
+    assert (root["ignored_entries"], root["special_files"], root["not_crossed"]) == (2, 1, [])
 
 
 def test_show_and_history_tell_of_versions(kept):

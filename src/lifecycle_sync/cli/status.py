@@ -9,7 +9,13 @@ from lifecycle_sync.cli.command import command
 from lifecycle_sync.cli.output import write_json
 from lifecycle_sync.cli.session import Session
 from lifecycle_sync.cli.sheet import Block, Heading, Notes, Styled, Table, Text, show
-from lifecycle_sync.cli.words import ago_text, count_text, duration_text, size_text
+from lifecycle_sync.cli.words import (
+    ago_text,
+    count_text,
+    duration_text,
+    size_text,
+    unprotected_lines,
+)
 from lifecycle_sync.service.api import (
     NS_PER_SECOND,
     RepositoryKind,
@@ -92,6 +98,8 @@ def _sheet(standing: Standing, now_ns: int) -> list[Block]:
     ]
     rows += _watching(standing.health)
     rows.append(["last backup", _last_backup(standing, now_ns)])
+    left_out = unprotected_lines(totals.ignored, totals.special, standing.mounts)
+    rows += [["" if number else "not kept", line] for number, line in enumerate(left_out)]
     rows += _scrub(standing, now_ns)
     trash = standing.trash
     if trash is not None and (trash.files or trash.damaged):
@@ -115,8 +123,8 @@ def _sheet(standing: Standing, now_ns: int) -> list[Block]:
     ):
         if count:
             rows.append([label, Styled(f"{count_text(count, 'file')}{text}", "warn")])
-    if totals.failed:
-        rows.append(["unread", Styled(count_text(len(totals.failed), "folder"), "warn")])
+    if standing.unread:
+        rows.append(["unread", Styled(count_text(len(standing.unread), "folder"), "warn")])
     return [Heading(utf8_text(repository.path), word), Table("", rows)]
 
 
@@ -222,7 +230,12 @@ def _last_backup(standing: Standing, now_ns: int) -> Text:
     if act is None:
         return Styled("none yet: `lifecycle backup`", "warn")
     when = ago_text(act.ended_ns or act.started_ns, now_ns)
-    return f"{when}; {due} since changed" if standing.unkept_files else f"{when}; all is kept"
+    if standing.unkept_files:
+        return f"{when}; {due} since changed"
+    totals = standing.totals
+    # What no policy can speak of is no reason for a warning, and not kept either.
+    some = totals.ignored or totals.special or totals.failed
+    return f"{when}; all that is in the registry is kept" if some else f"{when}; all is kept"
 
 
 def _last(run: Run | None, now_ns: int) -> str:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from lifecycle_sync.cli.output import on_terminal
 from lifecycle_sync.cli.sheet import Block, Heading, Notes, Styled, Table, Text
-from lifecycle_sync.cli.words import count_text, duration_text, size_text, time_text
+from lifecycle_sync.cli.words import (
+    count_text,
+    duration_text,
+    size_text,
+    time_text,
+    unprotected_lines,
+)
 from lifecycle_sync.service.api import (
     NS_PER_SECOND,
     FileRecord,
@@ -200,17 +206,8 @@ def _worries(
         if sample.count:
             reason = why if sample is summary.unreadable else _no_reason
             yield _sample(title, sample, reason)
-    lines: list[Text] = []
-    if totals.ignored:
-        entries = count_text(totals.ignored, "entry is ignored", "entries are ignored")
-        lines.append(f"{entries}: hidden, temporary, or matched by your patterns")
-    if outcome.mount_points:
-        names = ", ".join(utf8_text(path) for path, _ in outcome.mount_points[:3])
-        folders = count_text(len(outcome.mount_points), "folder")
-        lines.append(f"{folders} on another filesystem, not entered: {names}")
-    if totals.special:
-        special = count_text(totals.special, "socket, FIFO or device", "sockets, FIFOs or devices")
-        lines.append(f"{special} skipped")
+    mounts = [path for path, _reason in outcome.mount_points]
+    lines: list[Text] = [*unprotected_lines(totals.ignored, totals.special, mounts)]
     if lines:
         yield Notes("Not in the registry, and so unprotected", lines)
 

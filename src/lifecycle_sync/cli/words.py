@@ -7,6 +7,8 @@ an escape (`\\n`, `\\x1b`, `\\xff`), never sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lifecycle_sync.service.api import (
     NS_PER_SECOND,
     to_datetime,
@@ -45,6 +47,23 @@ def size_text(size: int) -> str:
 def count_text(count: int, noun: str, plural: str = "") -> str:
     """`1 file`, `2,000 files`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def unprotected_lines(ignored: int, special: int, mounts: Sequence[bytes]) -> list[str]:
+    """What of a folder is not in the registry, and so not kept: how much, and why."""
+    lines = []
+    if ignored:
+        entries = count_text(ignored, "entry is ignored", "entries are ignored")
+        lines.append(f"{entries}: hidden, temporary, or matched by your patterns")
+    if mounts:
+        names = ", ".join(name_text(path) for path in mounts[:3])
+        lines.append(
+            f"{count_text(len(mounts), 'folder')} on another filesystem, not entered: {names}"
+        )
+    if special:
+        files = count_text(special, "socket, FIFO or device", "sockets, FIFOs or devices")
+        lines.append(f"{files} skipped")
+    return lines
 
 
 def duration_text(seconds: float) -> str:

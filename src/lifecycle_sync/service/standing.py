@@ -19,8 +19,15 @@ from lifecycle_sync.model.record import DirectoryTotals
 from lifecycle_sync.model.repository import Repository, RepositoryStatus
 from lifecycle_sync.model.trash import TrashTotals
 from lifecycle_sync.model.watch import ScrubNote
+from lifecycle_sync.observe.walker import MOUNT_POINT
 from lifecycle_sync.registry.protocol import Registry
-from lifecycle_sync.report.records import path_fields, repository_fields, run_fields, utf8_text
+from lifecycle_sync.report.records import (
+    below,
+    path_fields,
+    repository_fields,
+    run_fields,
+    utf8_text,
+)
 from lifecycle_sync.service.cookies import followed_by
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.watch_health import RootHealth, health_fields
@@ -52,6 +59,16 @@ class Standing:
     trash: TrashTotals | None = None
     # How the process that follows it fares; None when none does.
     health: RootHealth | None = None
+
+    @property
+    def mounts(self) -> tuple[bytes, ...]:
+        """Folders on another filesystem, which is not entered: their paths in the root."""
+        return tuple(path for path, reason in self.totals.failed if reason == MOUNT_POINT)
+
+    @property
+    def unread(self) -> tuple[bytes, ...]:
+        """Folders that could not be listed."""
+        return tuple(path for path, reason in self.totals.failed if reason != MOUNT_POINT)
 
 
 def standings(engine: Engine) -> list[Standing]:
@@ -278,7 +295,10 @@ def standing_fields(standing: Standing) -> dict[str, Any]:
             "bytes": standing.scrub.bytes,
             "last_round": to_iso(standing.scrub.ended_ns) if standing.scrub.ended_ns else None,
         },
-        "unreadable_folders": len(standing.totals.failed),
+        "unreadable_folders": len(standing.unread),
+        "not_crossed": [path_fields(below(standing.repository.path, it)) for it in standing.mounts],
+        "ignored_entries": standing.totals.ignored,
+        "special_files": standing.totals.special,
         "to_back_up": {"files": standing.unkept_files, "bytes": standing.unkept_bytes},
         "last_backup": None
         if standing.last_backup is None
