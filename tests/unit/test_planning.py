@@ -233,6 +233,8 @@ def test_what_waits_for_a_mass_is_backed_up_meanwhile():
     verbs = [(it.verb, it.guard) for it in found.actions]
     assert verbs == [(Verb.BACKUP, "")] * 10 + [(Verb.DELETE, "mass")] * 140
     assert found.actions[0].reason == "never backed up; deleting it waits (mass)"
+    totals = {(it.verb, it.guard): it.files for it in found.totals}
+    assert totals == {(Verb.BACKUP, ""): 10, (Verb.DELETE, "mass"): 140}
 
 
 def test_what_waits_for_a_mass_does_not_keep_others_waiting():
@@ -246,6 +248,9 @@ def test_what_is_beyond_the_bound_is_counted_and_judged_with_the_rest():
     found = made(many(150), actions_max=10, root={"files": 1_000})
     assert (len(found.actions), found.more) == (10, 140)
     assert (found.roots[0].guard, found.roots[0].deletions) == ("mass", 150)
+    (total,) = found.totals
+    assert (total.verb, total.guard, total.files) == (Verb.DELETE, "mass", 150)
+    assert total.waits == {"150 of 1,000 files (15 %) would be deleted"}
 
 
 @pytest.mark.parametrize(

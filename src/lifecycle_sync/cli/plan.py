@@ -154,25 +154,19 @@ _VERBS = {"backup": "back up"}
 def waiting_lines(plan: Plan, *, young: bool = False) -> list[Text]:
     """What of a plan waits, for what, in one line each; empty when nothing does. What only has to
     grow older is told with `young`."""
-    files: Counter[tuple[bytes, str, str]] = Counter()
-    reasons: dict[tuple[bytes, str, str], set[str]] = {}
-    for action in plan.actions:
-        if action.guard and (young or action.guard != "young"):
-            key = action.repository_id, action.verb.value, action.guard
-            files[key] += 1
-            reasons.setdefault(key, set()).add(action.waits)
     paths = {root.repository_id: root.path for root in plan.roots}
     return [
         Styled(
-            f"{name_text(paths[key[0]])}: {count_text(count, 'file')} to"
-            f" {_VERBS.get(key[1], key[1])}, waiting ({key[2]}): {_some(reasons[key])}",
-            "dim" if key[2] == "young" else "warn",
+            f"{name_text(paths[it.repository_id])}: {count_text(it.files, 'file')} to"
+            f" {_VERBS.get(it.verb, it.verb)}, waiting ({it.guard}): {_some(it.waits)}",
+            "dim" if it.guard == "young" else "warn",
         )
-        for key, count in sorted(files.items())
+        for it in plan.totals
+        if it.guard and (young or it.guard != "young")
     ]
 
 
-def _some(reasons: set[str]) -> str:
+def _some(reasons: frozenset[str]) -> str:
     """A few of them."""
     told = sorted(reasons)[:_REASONS]
     left = len(reasons) - len(told)
@@ -181,12 +175,14 @@ def _some(reasons: set[str]) -> str:
 
 def totals_fields(plan: Plan) -> list[dict[str, Any]]:
     """How many files a plan has for which act, and what they wait for, as JSON."""
-    files: Counter[tuple[bytes, str, str]] = Counter()
-    for action in plan.actions:
-        files[action.repository_id, action.verb.value, action.guard] += 1
     return [
-        {"repository_id": to_text(key[0]), "verb": key[1], "guard": key[2], "files": count}
-        for key, count in sorted(files.items())
+        {
+            "repository_id": to_text(it.repository_id),
+            "verb": it.verb.value,
+            "guard": it.guard,
+            "files": it.files,
+        }
+        for it in plan.totals
     ]
 
 

@@ -8,7 +8,7 @@ the others: a deletion before an archiving, then a backup, then the end of a ret
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from lifecycle_sync.decide import guards
@@ -23,6 +23,7 @@ from lifecycle_sync.model.plan import (
     Plan,
     RootPlan,
     Subject,
+    Total,
     Verb,
 )
 from lifecycle_sync.model.policy import LifecyclePolicy
@@ -33,6 +34,8 @@ NO_REASON = "no reason given"
 # Actions of one plan; what is due beyond them is counted, and comes with the next.
 ACTIONS_MAX = 100_000
 MASS, PROOF = "mass", "proof"
+# Different reasons of one total.
+_REASONS = 100
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def plan(
     heaps: tuple[list[Action], ...] = ([], [], [])
     found = 0
     kept: Counter[str] = Counter()
+    totals = _Totals()
     deletions: Counter[bytes] = Counter()
     # What is judged once more where its root turns out to have too many deletions.
     deleted: dict[bytes, Subject] = {}
@@ -232,6 +236,7 @@ def plan(
             kept[verdict.reason] += 1
             continue
         found += 1
+        totals.add(verdict)
         heap = heaps[_heap(verdict)]
         if len(heap) < actions_max:
             heap.append(verdict)
@@ -264,10 +269,16 @@ def plan(
     if massed:
         # Nothing is done, not even a little of it, until somebody has looked.
         anew = replace(situation, roots={**situation.roots, **massed})
-        actions = [
-            _anew(action, deleted, anew) if action.repository_id in massed else action
-            for action in actions
-        ]
+        again = {
+            file.file_id: _judged_anew(file, anew)
+            for file in deleted.values()
+            if file.repository_id in massed
+        }
+        actions = [again.get(action.file_id, action) for action in actions]
+        for root in massed.values():
+            totals.hold(
+                root, [it for it in again.values() if it.repository_id == root.repository_id]
+            )
     actions.sort(key=lambda it: (situation.roots[it.repository_id].path, it.path))
     return Plan(
         registry_id=registry_id,
@@ -279,7 +290,47 @@ def plan(
         actions=tuple(actions),
         more=found - len(actions),
         kept=tuple(sorted(kept.items())),
+        totals=totals.all(),
     )
+
+
+def backups(files: Iterable[Subject], situation: Situation) -> list[Action]:
+    """The backups among what is due that may be made now. They take nothing away, so no root has to
+    be judged as a whole for them."""
+    verdicts = [judge(file, situation) for file in files]
+    return [it for it in verdicts if it.verb is Verb.BACKUP and not it.guard]
+
+
+class _Totals:
+    """Counts what is due."""
+
+    def __init__(self) -> None:
+        self._files: Counter[tuple[bytes, Verb, str]] = Counter()
+        self._waits: dict[tuple[bytes, Verb, str], set[str]] = {}
+
+    def add(self, action: Action) -> None:
+        key = action.repository_id, action.verb, action.guard
+        self._files[key] += 1
+        if action.guard:
+            waits = self._waits.setdefault(key, set())
+            if len(waits) < _REASONS:
+                waits.add(action.waits)
+
+    def hold(self, root: Root, again: Collection[Action]) -> None:
+        """All deletions of a root wait, those that were judged `again` as they came out."""
+        left = self._files.pop((root.repository_id, Verb.DELETE, ""), 0) - len(again)
+        for action in again:
+            self.add(action)
+        if left:
+            key = root.repository_id, Verb.DELETE, MASS
+            self._files[key] += left
+            self._waits.setdefault(key, set()).add(root.mass)
+
+    def all(self) -> tuple[Total, ...]:
+        return tuple(
+            Total(*key, count, frozenset(self._waits.get(key, ())))
+            for key, count in sorted(self._files.items())
+        )
 
 
 def _heap(action: Action) -> int:
@@ -290,10 +341,8 @@ def _heap(action: Action) -> int:
     return 1 if action.verb in DESTRUCTIVE else 0
 
 
-def _anew(action: Action, deleted: Mapping[bytes, Subject], situation: Situation) -> Action:
-    if action.guard or action.verb is not Verb.DELETE:
-        return action
-    verdict = judge(deleted[action.file_id], situation)
+def _judged_anew(file: Subject, situation: Situation) -> Action:
+    verdict = judge(file, situation)
     assert isinstance(verdict, Action), "it is as due as before"
     return verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -221,6 +221,17 @@ class RootPlan:
     space: str = ""
 
 
+class Total(NamedTuple):
+    """How many files of a root are due for one act and meet one guard (empty: none), and what
+    that says of them: not more than some different reasons."""
+
+    repository_id: bytes
+    verb: Verb
+    guard: str
+    files: int
+    waits: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that is to be done at a time, in the order of roots and paths.
@@ -228,7 +239,7 @@ class Plan:
     `seq` is the registry's last change, `policies_hash` tells of which rules it follows from.
     `more` actions are due beside these: the next plan has them. `kept` counts what was judged and
     stays as it is, by the reason. `versions` are those that no rule keeps; with `more_versions`
-    there are others beside these.
+    there are others beside these. `totals` count all that is due; a plan in a file has none.
     """
 
     registry_id: bytes
@@ -242,3 +253,4 @@ class Plan:
     kept: tuple[tuple[str, int], ...]
     versions: tuple[Beyond, ...] = ()
     more_versions: bool = False
+    totals: tuple[Total, ...] = field(default=(), compare=False)

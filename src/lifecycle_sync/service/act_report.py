@@ -72,8 +72,9 @@ class Report:
 
     def join(self, other: Report) -> None:
         """Add what another order came to."""
-        if count := other.completed - other.unchanged:
-            self.by_verb[other.verb] = self.by_verb.get(other.verb, 0) + count
+        count = other.completed - other.unchanged
+        for verb, of_it in (other.by_verb or ({other.verb: count} if count else {})).items():
+            self.by_verb[verb] = self.by_verb.get(verb, 0) + of_it
         for name in ("completed", "unchanged", "skipped", "failed", "held", "spared", "size"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.done = (self.done + other.done)[:SAMPLE]

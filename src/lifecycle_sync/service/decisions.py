@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lifecycle_sync.cancel import CancelToken
@@ -30,6 +30,7 @@ from lifecycle_sync.decide.planning import (
     MASS,
     Root,
     Situation,
+    backups,
     decide,
     judge,
     plan,
@@ -112,16 +113,11 @@ class Decisions:
     # -- dates -----------------------------------------------------------------------------
 
     def settle(self, cancel: CancelToken | None = None) -> int:
-        """Write down the policy and the dates of what changed since; how many records that were."""
+        """Write down the policy and the dates of what changed since, and of what was due and led to
+        nothing; how many records that were."""
+        count = self.settle_changed(cancel)
         rules = Rules(self._registry.policies())
         now_ns = self._clock.now_ns()
-        count = 0
-        while page := self._registry.undecided(None, _PAGE):
-            if cancel is not None:
-                cancel.check()
-            self._write_down(page, [decide(file, rules, now_ns) for file in page], rules, now_ns)
-            count += len(page)
-        # What was due and led to nothing has another date by now.
         after: tuple[int, int] | None = None
         while True:
             due, after = self._registry.due(now_ns, after, _PAGE)
@@ -139,6 +135,18 @@ class Decisions:
                 count += len(changed)
             if after is None:
                 return count
+
+    def settle_changed(self, cancel: CancelToken | None = None) -> int:
+        """Write down the policy and the dates of what changed since; how many records that were."""
+        rules = Rules(self._registry.policies())
+        now_ns = self._clock.now_ns()
+        count = 0
+        while page := self._registry.undecided(None, _PAGE):
+            if cancel is not None:
+                cancel.check()
+            self._write_down(page, [decide(file, rules, now_ns) for file in page], rules, now_ns)
+            count += len(page)
+        return count
 
     def _write_down(
         self,
@@ -176,21 +184,21 @@ class Decisions:
         held: dict[bytes, str] = {}
         unproven: dict[bytes, str] = {}
         roots = self._facts(repositories, now_ns, at_ns)
-        situation = Situation(
-            Rules(policies),
-            roots,
-            at_ns,
-            held,
-            paused=self._paused(),
-            clock=self.clock_reason(),
-            min_age_ns=self._min_age_ns,
-            unproven=unproven,
-        )
+        situation = self._situation(policies, roots, at_ns, held, unproven)
         seq = self._registry.last_seq()
         beyond = Found(min(actions_max, VERSIONS_MAX))
         cancel = cancel or CancelToken()
+
+        def candidates() -> Iterator[Subject]:
+            """What may be due: by its date, or because it changed since that was written."""
+            for page in self._pages(at_ns):
+                cancel.check()
+                mine = self._look_up(page, situation, held, unproven)
+                self._retaining.add(mine, situation, held, beyond)
+                yield from mine
+
         made = plan(
-            self._candidates(situation, held, unproven, beyond, cancel),
+            candidates(),
             situation,
             registry_id=self._registry.registry_id,
             seq=seq,
@@ -202,6 +210,49 @@ class Decisions:
         versions = sorted(beyond.versions, key=lambda it: (roots[it.repository_id].path, it.path))
         return replace(made, versions=tuple(versions), more_versions=beyond.more)
 
+    def backups(
+        self, whole: Plan, files_min: int, cancel: CancelToken | None = None
+    ) -> Iterator[Plan]:
+        """What is to be backed up of a plan that has no room for all of it: plans of some more than
+        `files_min` files, each made when it is asked for, over one look at what is due. Ends early
+        where the rules have changed since. What is not settled is left out. Changes nothing."""
+        cancel = cancel or CancelToken()
+        held: dict[bytes, str] = {}
+        unproven: dict[bytes, str] = {}
+        # What waits because a root has too many deletions is not left without a copy meanwhile.
+        massed = {it.repository_id: it.waits for it in whole.roots if it.guard == MASS}
+        after: tuple[int, int] | None = None
+        more = True
+        while more:
+            policies, now_ns = self._registry.policies(), self._clock.now_ns()
+            if hash_of(policies) != whole.policies_hash:
+                return
+            known = [self._registry.repository(it.repository_id) for it in whole.roots]
+            roots = {
+                key: replace(root, mass=massed.get(key, ""))
+                for key, root in self._facts(list(filter(None, known)), now_ns, now_ns).items()
+            }
+            situation = self._situation(policies, roots, now_ns, held, unproven)
+            seq = self._registry.last_seq()
+            actions: list[Action] = []
+            while more and len(actions) < files_min:
+                cancel.check()
+                page, after = self._registry.due(whole.at_ns, after, _PAGE)
+                more = after is not None
+                actions += backups(self._look_up(page, situation, held, unproven), situation)
+            actions.sort(key=lambda it: (roots[it.repository_id].path, it.path))
+            yield replace(
+                whole,
+                seq=seq,
+                made_ns=now_ns,
+                actions=tuple(actions),
+                more=0,
+                kept=(),
+                versions=(),
+                totals=(),
+            )
+            del actions
+
     def unkept(self, cancel: CancelToken | None = None) -> Iterator[list[Unkept]]:
         """The versions that no rule keeps, judged now, page by page: of each file all, with what
         stands against it that they go, the guard of their root before all. Changes nothing."""
@@ -210,24 +261,39 @@ class Decisions:
         situation = Situation(Rules(self._registry.policies()), roots, now_ns)
         return self._retaining.unkept(situation, cancel or CancelToken())
 
-    def _candidates(
+    def _situation(
         self,
+        policies: Sequence[LifecyclePolicy],
+        roots: Mapping[bytes, Root],
+        at_ns: int,
+        held: dict[bytes, str],
+        unproven: dict[bytes, str],
+    ) -> Situation:
+        return Situation(
+            Rules(policies),
+            roots,
+            at_ns,
+            held,
+            paused=self._paused(),
+            clock=self.clock_reason(),
+            min_age_ns=self._min_age_ns,
+            unproven=unproven,
+        )
+
+    def _look_up(
+        self,
+        page: Sequence[Subject],
         situation: Situation,
         held: dict[bytes, str],
         unproven: dict[bytes, str],
-        beyond: Found,
-        cancel: CancelToken,
-    ) -> Iterator[Subject]:
-        """What may be due: by its date, or because it changed since that was written."""
-        for page in self._pages(situation.at_ns):
-            cancel.check()
-            mine = [file for file in page if file.repository_id in situation.roots]
-            held.clear()
-            held.update(self._registry.held([file.file_id for file in mine], situation.at_ns))
-            unproven.clear()
-            unproven.update(self._proof.unproven(mine, situation.rules, situation.at_ns))
-            self._retaining.add(mine, situation, held, beyond)
-            yield from mine
+    ) -> list[Subject]:
+        """Those of a page that are in these roots; what holds them is in `held` and `unproven`."""
+        mine = [file for file in page if file.repository_id in situation.roots]
+        held.clear()
+        held.update(self._registry.held([file.file_id for file in mine], situation.at_ns))
+        unproven.clear()
+        unproven.update(self._proof.unproven(mine, situation.rules, situation.at_ns))
+        return mine
 
     def _pages(self, at_ns: int) -> Iterator[list[Subject]]:
         after: tuple[int, int] | None = None
@@ -395,16 +461,7 @@ class Decisions:
         counted: set[bytes] = set()
         held: dict[bytes, str] = {}
         unproven: dict[bytes, str] = {}
-        situation = Situation(
-            Rules(self._registry.policies()),
-            roots,
-            at_ns,
-            held,
-            paused=self._paused(),
-            clock=self.clock_reason(),
-            min_age_ns=self._min_age_ns,
-            unproven=unproven,
-        )
+        situation = self._situation(self._registry.policies(), roots, at_ns, held, unproven)
         settings = self._settings
         copies = list(map(os.fspath, (*settings.backup_copies, *settings.archive_copies)))
         for start in range(0, len(file_ids), _PAGE):
