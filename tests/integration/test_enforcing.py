@@ -11,7 +11,7 @@ from lifecycle_sync.errors import StorageFullError
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.plan import Plan, Verb
 from lifecycle_sync.model.policy import LifecyclePolicy
-from lifecycle_sync.service import decisions, enforcing
+from lifecycle_sync.service import applying, decisions, enforcing
 from lifecycle_sync.service.act_orders import How, RootOutcome
 from lifecycle_sync.service.enforcing import enforce
 from tests.integration.test_policies import Estate, years_later
@@ -32,7 +32,7 @@ class Small:
         patch.setattr(enforcing, "_BACKUPS_MAX", BACKUPS)
         patch.setattr(enforcing, "_ACTS_MAX", ACTS)
         self.plans: list[Plan] = []
-        self._apply = enforcing.apply
+        self._apply = applying.apply
         patch.setattr(enforcing, "apply", self.apply)
 
     def apply(self, engine, plan: Plan, how: How) -> list[RootOutcome]:
