@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Asserts in shipped suites show their values like those in test modules.
 pytest.register_assert_rewrite("lifecycle_sync.testing", "tests.support")
