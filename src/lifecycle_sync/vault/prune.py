@@ -23,9 +23,6 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import (
     StorageError,
     StorageFullError,
-    VaultCorruptError,
-    VaultError,
-    VaultKeyError,
 )
 from lifecycle_sync.model.event import CondemnedEvent, PrunedEvent
 from lifecycle_sync.vault import opening
@@ -33,13 +30,12 @@ from lifecycle_sync.vault.compaction import compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
-from lifecycle_sync.vault.held import held_and_all
 from lifecycle_sync.vault.index import key_blob, key_of_blob
-from lifecycle_sync.vault.index_live import Live, Pack
+from lifecycle_sync.vault.index_live import Pack
 from lifecycle_sync.vault.index_pruned import Condemned
-from lifecycle_sync.vault.manifest import GoneError, ManifestReader
+from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.salvage import stored_files
-from lifecycle_sync.vault.sealing import SealedStorage, opened
+from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -55,7 +51,6 @@ _BYTES_PER_COMMIT = 256 << 20
 _MEMBERS_PER_COMMIT = 5_000
 # So many packs that are mostly empty are looked at in one go.
 _PACKS = 1_000
-_TRIES = 20
 # A session that lives may have stored what no manifest tells of yet.
 STRAY_NS = 24 * 3600 * 10**9
 REPACK_BELOW = 0.5
@@ -160,21 +155,19 @@ class _Pruning:
         self._dry_run = dry_run
         self._progress = progress or (lambda files, size: None)
         self._cancel = cancel or CancelToken()
-        self._live = Live(vault.index)
-        # Manifests whose versions were taken up, or that repeat no others.
-        self._read: set[str] = set()
-        self._followed: set[str] = set()
+        self._needed = Needed(vault, self._cancel)
+        self._live = self._needed.live
         # Contents that were copied since a manifest told of it.
         self._uncommitted = 0
         self.report = PruneReport()
 
     def close(self) -> None:
-        self._live.close()
+        self._needed.close()
 
     def run(self, going: Iterable[bytes], compacted: Callable[[str], None]) -> PruneReport:
         report = self.report
         self._live.leave_out(going)
-        self._catch_up()
+        self._needed.catch_up()
         # First what makes room.
         self._delete()
         self._condemn_unused()
@@ -190,7 +183,7 @@ class _Pruning:
         return report
 
     def run_copy(self) -> PruneReport:
-        self._catch_up()
+        self._needed.catch_up()
         if not self._dry_run:
             opening.refuse_older_writers(self._storage, self._vault.path, self._vault.kind)
         self._delete(write=False)
@@ -200,108 +193,6 @@ class _Pruning:
             self.report.manifests = len(superseded)
         self.report.missing = self._live.unplaced()
         return self.report
-
-    # -- what is needed --------------------------------------------------------------------
-
-    def _catch_up(self) -> None:
-        """Take up what the versions need of which manifests tell that were not read yet."""
-        for left in reversed(range(_TRIES)):
-            self._vault.refresh()
-            self._refuse_damage()
-            try:
-                self._read_manifests()
-            except GoneError:
-                # A checkpoint that repeats it is there by now.
-                if not left:
-                    raise
-                continue
-            break
-        self._live.take_up()
-        missing = self._vault.catalogue.missing(self._followed)
-        if missing:
-            raise self._blind(f"{min(missing)} is missing")
-        self._live.sum_up()
-        if self._live.unplaced():
-            # What was found damaged is forgotten by the index, and still no reason to delete it.
-            self._index.clear()
-            self._vault.refresh()
-            self._refuse_damage()
-            self._live.sum_up()
-        self._use_whole_places()
-
-    def _refuse_damage(self) -> None:
-        locked = self._vault.catalogue.locked
-        if locked:
-            raise VaultKeyError(
-                f"{len(locked)} manifests are encrypted, so nobody knows what they need",
-                operation="prune vault",
-                subject=self._vault.path,
-                remedy="name the file with the key: identity_path in the settings",
-            )
-        for name, cause in sorted(self._vault.catalogue.lost().items()):
-            raise self._blind(f"{name} {cause}")
-
-    def _blind(self, cause: str) -> VaultCorruptError:
-        return VaultCorruptError(
-            f"a manifest cannot be read, so nobody knows what it needs: {cause}",
-            operation="prune vault",
-            subject=self._vault.path,
-            remedy="`lifecycle verify --heal` brings back what it can, also from copies; for one"
-            " that is lost for good there is `lifecycle vault give-up`; nothing was deleted",
-        )
-
-    def _read_manifests(self) -> None:
-        catalogue = self._vault.catalogue
-        known = catalogue.known()
-        for name in catalogue.sources():
-            repeated = known[name].covers or frozenset()
-            if name in self._read or (repeated and repeated <= self._read):
-                continue
-            try:
-                self._read_manifest(name)
-            except GoneError:
-                raise
-            except VaultCorruptError as error:
-                catalogue.set_down(name, error)
-                self._refuse_damage()
-                # What it repeats is there.
-                self._read_manifests()
-                return
-            self._read |= {name} | repeated
-
-    def _read_manifest(self, name: str) -> None:
-        reader = ManifestReader(self._storage, name)
-        self._followed |= set(reader.header.previous)
-        if (
-            isinstance(self._storage, SealedStorage)
-            and reader.header.writer != self._vault.writer_name
-        ):
-            # Who has no key cannot read what is condemned, and would rely on it.
-            raise VaultError(
-                f"another program ({reader.header.writer}) writes to it, and it is encrypted",
-                operation="prune vault",
-                subject=self._vault.path,
-                remedy="give each of those who write a vault of its own",
-            )
-        for number, lines in enumerate(reader.batches()):
-            self._cancel.check()
-            found, every = held_and_all(lines)
-            self._live.add(found, (name, number) if every else None)
-
-    def _use_whole_places(self) -> None:
-        """Where the place that counts has gone or was cut, another one may have a content still."""
-        preferred = False
-        for place in self._live.used_places():
-            if self._vault.is_there(place):
-                continue
-            for blob in self._live.keys_at(place):
-                for other in self._index.other_places(blob):
-                    if self._vault.is_there(other):
-                        self._index.prefer(blob, other)
-                        preferred = True
-                        break
-        if preferred:
-            self._live.sum_up()
 
     # -- condemning ------------------------------------------------------------------------
 
@@ -432,7 +323,7 @@ class _Pruning:
         if not due:
             return
         # All of it was condemned before the manifests are listed now: see `writer.py`.
-        self._catch_up()
+        self._needed.catch_up()
         kept = self._copy_out_needed(write=write)
         for name, size, it in due:
             if it.sha256 in kept:

@@ -1,0 +1,135 @@
+"""What a vault needs: what the versions hold of which its manifests tell, all of them, whoever
+wrote them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifecycle_sync.cancel import CancelToken
+from lifecycle_sync.errors import VaultCorruptError, VaultError, VaultKeyError
+from lifecycle_sync.vault.held import held_and_all
+from lifecycle_sync.vault.index_live import Live
+from lifecycle_sync.vault.manifest import GoneError, ManifestReader
+from lifecycle_sync.vault.sealing import SealedStorage
+
+if TYPE_CHECKING:
+    from lifecycle_sync.vault.vault import Vault
+
+_TRIES = 20
+
+
+class Needed:
+    """What is needed of one vault, in `live`. For one thread at a time."""
+
+    def __init__(self, vault: Vault, cancel: CancelToken) -> None:
+        self._vault = vault
+        self._index = vault.index
+        self._storage = vault.storage
+        self._cancel = cancel
+        self.live = Live(vault.index)
+        # Manifests whose versions were taken up, or that repeat no others.
+        self._read: set[str] = set()
+        self._followed: set[str] = set()
+
+    def close(self) -> None:
+        self.live.close()
+
+    def catch_up(self) -> None:
+        """Take up what the versions need of which manifests tell that were not read yet."""
+        for left in reversed(range(_TRIES)):
+            self._vault.refresh()
+            self._refuse_damage()
+            try:
+                self._read_manifests()
+            except GoneError:
+                # A checkpoint that repeats it is there by now.
+                if not left:
+                    raise
+                continue
+            break
+        self.live.take_up()
+        missing = self._vault.catalogue.missing(self._followed)
+        if missing:
+            raise self._blind(f"{min(missing)} is missing")
+        self.live.sum_up()
+        if self.live.unplaced():
+            # What was found damaged is forgotten by the index, and still no reason to delete it.
+            self._index.clear()
+            self._vault.refresh()
+            self._refuse_damage()
+            self.live.sum_up()
+        self._use_whole_places()
+
+    def _refuse_damage(self) -> None:
+        locked = self._vault.catalogue.locked
+        if locked:
+            raise VaultKeyError(
+                f"{len(locked)} manifests are encrypted, so nobody knows what they need",
+                operation="prune vault",
+                subject=self._vault.path,
+                remedy="name the file with the key: identity_path in the settings",
+            )
+        for name, cause in sorted(self._vault.catalogue.lost().items()):
+            raise self._blind(f"{name} {cause}")
+
+    def _blind(self, cause: str) -> VaultCorruptError:
+        return VaultCorruptError(
+            f"a manifest cannot be read, so nobody knows what it needs: {cause}",
+            operation="prune vault",
+            subject=self._vault.path,
+            remedy="`lifecycle verify --heal` brings back what it can, also from copies; for one"
+            " that is lost for good there is `lifecycle vault give-up`; nothing was deleted",
+        )
+
+    def _read_manifests(self) -> None:
+        catalogue = self._vault.catalogue
+        known = catalogue.known()
+        for name in catalogue.sources():
+            repeated = known[name].covers or frozenset()
+            if name in self._read or (repeated and repeated <= self._read):
+                continue
+            try:
+                self._read_manifest(name)
+            except GoneError:
+                raise
+            except VaultCorruptError as error:
+                catalogue.set_down(name, error)
+                self._refuse_damage()
+                # What it repeats is there.
+                self._read_manifests()
+                return
+            self._read |= {name} | repeated
+
+    def _read_manifest(self, name: str) -> None:
+        reader = ManifestReader(self._storage, name)
+        self._followed |= set(reader.header.previous)
+        if (
+            isinstance(self._storage, SealedStorage)
+            and reader.header.writer != self._vault.writer_name
+        ):
+            # Who has no key cannot read what is condemned, and would rely on it.
+            raise VaultError(
+                f"another program ({reader.header.writer}) writes to it, and it is encrypted",
+                operation="prune vault",
+                subject=self._vault.path,
+                remedy="give each of those who write a vault of its own",
+            )
+        for number, lines in enumerate(reader.batches()):
+            self._cancel.check()
+            found, every = held_and_all(lines)
+            self.live.add(found, (name, number) if every else None)
+
+    def _use_whole_places(self) -> None:
+        """Where the place that counts has gone or was cut, another one may have a content still."""
+        preferred = False
+        for place in self.live.used_places():
+            if self._vault.is_there(place):
+                continue
+            for blob in self.live.keys_at(place):
+                for other in self._index.other_places(blob):
+                    if self._vault.is_there(other):
+                        self._index.prefer(blob, other)
+                        preferred = True
+                        break
+        if preferred:
+            self.live.sum_up()
