@@ -16,7 +16,7 @@ from lifecycle_sync.act.site import SKIPPED, Done, Site, begin
 from lifecycle_sync.model.act import Intent
 from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.model.many import many
-from lifecycle_sync.model.plan import Unkept, UnkeptFile
+from lifecycle_sync.model.plan import MarkedFile, Unkept, UnkeptFile
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
@@ -72,7 +72,9 @@ def prune_versions(site: Site, groups: Sequence[Unkept]) -> Withdrawn:
     return Withdrawn(len(files), len(going), size, left)
 
 
-def _left(site: Site, files: Sequence[tuple[UnkeptFile, str]]) -> list[tuple[int, Done]]:
+def _left(
+    site: Site, files: Sequence[tuple[UnkeptFile | MarkedFile, str]]
+) -> list[tuple[int, Done]]:
     known = site.registry.act_files([it.file_id for it, _reason in files])
     paths = {file_id: file.path for file_id, file in known.items()}
     return [

@@ -117,10 +117,24 @@ class Beyond(NamedTuple):
     waits: str = ""
 
 
+class UnkeptFile(NamedTuple):
+    """A file and those of its versions that no rule keeps: their numbers (text with commas), ids
+    (hexadecimal, one after the other), bytes, and when the newest of them was kept."""
+
+    file_id: bytes
+    numbers: str
+    version_ids: str
+    size: int
+    newest_ns: int
+
+    @property
+    def versions(self) -> int:
+        return len(self.version_ids) // (2 * ID_BYTES)
+
+
 class MarkedFile(NamedTuple):
-    """A tracked file that is not suspect, and its versions that are marked as kept by no rule:
-    their numbers (text with commas), ids (hexadecimal, one after the other), bytes, and when the
-    newest was kept. `kept` others are not marked; the oldest of these was kept at
+    """A tracked file that is not suspect, and its versions that are marked as kept by no rule, told
+    as by `UnkeptFile`. `kept` others are not marked; the oldest of these was kept at
     `kept_since_ns`. `explicit` is the policy that was set for the file."""
 
     file_id: bytes
@@ -133,16 +147,6 @@ class MarkedFile(NamedTuple):
     repository_id: bytes
     file_type: FileType
     explicit: str | None
-
-
-class UnkeptFile(NamedTuple):
-    """A file and those of its versions that no rule keeps; the fields as in `MarkedFile`."""
-
-    file_id: bytes
-    numbers: str
-    version_ids: str
-    size: int
-    newest_ns: int
 
     @property
     def versions(self) -> int:
@@ -159,7 +163,7 @@ class Unkept(NamedTuple):
     alone: bool
     guard: str
     waits: str
-    files: list[UnkeptFile]
+    files: list[UnkeptFile | MarkedFile]
 
     @property
     def versions(self) -> int:

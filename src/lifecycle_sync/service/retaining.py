@@ -27,7 +27,6 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.registry.protocol import Registry
 
 _PAGE = 2_000
-_OF_UNKEPT = len(UnkeptFile._fields)
 # So many are told in one plan; of others it says that there are some. And no more are in memory at
 # one time, unless one file has them.
 VERSIONS_MAX = 10_000
@@ -51,7 +50,7 @@ class _Gathered:
 
     def __init__(self, situation: Situation) -> None:
         self._roots = situation.roots
-        self._by_key: dict[tuple[object, ...], list[UnkeptFile]] = {}
+        self._by_key: dict[tuple[object, ...], list[UnkeptFile | MarkedFile]] = {}
         self.groups: list[Unkept] = []
 
     def add(
@@ -76,7 +75,7 @@ class _Gathered:
             self.groups.append(
                 Unkept(repository_id, policy.name, reason, alone, guard, waits, files)
             )
-        files.append(UnkeptFile._make(file[:_OF_UNKEPT]))
+        files.append(file)
 
 
 class Retaining:
