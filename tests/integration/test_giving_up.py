@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.errors import UsageError, VaultCorruptError, VaultError
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import GivenUpEvent
 from lifecycle_sync.service import giving_up
 from lifecycle_sync.service.act_orders import How
@@ -21,9 +24,11 @@ from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.rebuild import rebuild
 from lifecycle_sync.service.retelling import Retold, retell
 from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vaults
+from lifecycle_sync.vault.catalogue import Catalogue
 from lifecycle_sync.vault.events import decode_event, encode_event
 from lifecycle_sync.vault.healing import heal
 from lifecycle_sync.vault.prune import prune as prune_files
+from lifecycle_sync.vault.salvage import salvage_manifest
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.house import House, backed_up
 from tests.support.vaults import VaultHouse, flip
@@ -195,6 +200,79 @@ def test_where_it_cannot_be_told_again_nothing_is_given_up(house, monkeypatch):
         order(house, name)
     with pytest.raises(VaultCorruptError):
         prune(house)
+
+
+class _BadSector(FileOps):
+    """Some files cannot be read: `times` of these tries fail."""
+
+    def __init__(self, names: set[str], times: int = 10**6) -> None:
+        self._names, self.left = names, times
+
+    def open_read_stat(
+        self, name: str | bytes, dir_fd: int | None = None
+    ) -> tuple[int, os.stat_result]:
+        if os.fsdecode(name) in self._names and self.left:
+            self.left -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().open_read_stat(name, dir_fd)
+
+
+def test_while_a_pack_cannot_be_read_that_may_have_what_is_needed_nothing_is_given_up(house, clock):
+    name = lose(house)
+    house.reopen(fs=_BadSector(stored(house), 5))
+    with pytest.raises(VaultError, match="cannot be read, and may have what 1 versions need"):
+        order(house, name)
+    with pytest.raises(VaultCorruptError):
+        prune(house)
+    # It was the cable.
+    house.reopen()
+    order(house, name)
+    prunes_until_all_is_gone(house, clock)
+    assert contents_there(house) == ALL
+
+
+def test_what_is_found_counts_though_the_index_did_not_take_it_up(house, clock, monkeypatch):
+    name = lose(house)
+    committed = Catalogue.committed
+    failed: list[str] = []
+
+    def fails_once(catalogue: Catalogue, manifest: str, *rest: object) -> None:
+        if failed:
+            committed(catalogue, manifest, *rest)  # type: ignore[arg-type]
+        else:
+            failed.append(manifest)
+            catalogue._owed.add(manifest)
+
+    with monkeypatch.context() as once:
+        once.setattr(Catalogue, "committed", fails_once)
+        assert order(house, name).retold == Retold(versions=1)
+    assert failed
+    prunes_until_all_is_gone(house, clock)
+    assert contents_there(house) == ALL
+
+
+def test_what_a_damaged_one_tells_is_not_passed_over_for_an_error_of_the_disk(
+    house, clock, monkeypatch
+):
+    path = manifest_with(house, b"f2")
+    with open(path, "ab") as file:
+        file.write(b"\0")
+    disk = _BadSector({path.name}, 0)
+    house.reopen(fs=disk)
+
+    def salvage(vault: Vault, name: str) -> object:
+        disk.left = 1
+        return salvage_manifest(vault, name)
+
+    with monkeypatch.context() as once:
+        once.setattr("lifecycle_sync.vault.giving_up.salvage_manifest", salvage)
+        with pytest.raises(VaultError, match="and then it could"):
+            order(house, path.name)
+    with pytest.raises(VaultCorruptError):
+        prune(house)
+    order(house, path.name)
+    prunes_until_all_is_gone(house, clock)
+    assert contents_there(house) == ALL
 
 
 def test_one_that_is_not_lost_is_refused(house):

@@ -61,7 +61,7 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
         if how.dry_run:
             _look_ahead(engine, vault, outcome, how)
             return outcome
-        outcome.contents = take_up_remains(vault, lost)
+        outcome.contents, unread = take_up_remains(vault, lost)
         outcome.retold = retell(engine, vault, cancel=how.cancel)
         left = retell(engine, vault, dry_run=True, cancel=how.cancel)
         if left.versions:
@@ -71,6 +71,16 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
                 operation="give up manifest",
                 subject=vault.path,
                 remedy="nothing was given up: `lifecycle verify` says what is damaged; try again",
+            )
+        if left.lost and unread:
+            # A disk that fails for a while must not cost what it has.
+            raise VaultError(
+                f"{min(unread)} cannot be read, and may have what {left.lost} versions need that"
+                " nothing else has",
+                operation="give up manifest",
+                subject=vault.path,
+                remedy="nothing was given up: check the disk of the vault, and try again; or take"
+                " that file out of it, if it is lost, too",
             )
         outcome.quarantined = give_up(vault, lost, f"given up by {who()}")
         return outcome

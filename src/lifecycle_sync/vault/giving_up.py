@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifecycle_sync.errors import LifecycleError, UsageError, VaultCorruptError, VaultKeyError
+from lifecycle_sync.errors import (
+    LifecycleError,
+    StorageError,
+    UsageError,
+    VaultCorruptError,
+    VaultError,
+    VaultKeyError,
+)
 from lifecycle_sync.model.event import GivenUpEvent
 from lifecycle_sync.vault.format import MANIFESTS, manifest_path, split_manifest_name
 from lifecycle_sync.vault.hashing import hash_file
@@ -114,20 +121,38 @@ def _evidence(
     )
 
 
-def take_up_remains(vault: Vault, names: Sequence[str]) -> int:
+def take_up_remains(vault: Vault, names: Sequence[str]) -> tuple[int, set[str]]:
     """Tell anew what can still be read of these manifests, and which contents packs and objects
-    have that no other manifest places; how many contents these were."""
+    have that no other manifest places; how many contents these were, and which files could not be
+    read. Raises `VaultError` for a manifest that could not be read at first."""
     for name in names:
-        if vault.storage.size(manifest_path(name)) is not None:
+        path = manifest_path(name)
+        if vault.storage.size(path) is not None:
             try:
                 salvage_manifest(vault, name)
-            except VaultCorruptError:
+            except VaultCorruptError as error:
+                if isinstance(error.__cause__, StorageError):
+                    _refuse_if_readable(vault, path, error)
                 # Nothing of it.
                 continue
     # What they told counts no more, though it was read before.
     vault.index.clear()
     vault.refresh()
-    return find_lost(vault, partly=True)
+    unread: set[str] = set()
+    found = find_lost(vault, partly=True, unread=unread)
+    # Its index may not have taken up what was just told.
+    vault.refresh()
+    return found, unread
+
+
+def _refuse_if_readable(vault: Vault, path: str, error: VaultError) -> None:
+    if not hash_file(vault.storage, path).error:
+        raise VaultError(
+            f"{error.cause}, and then it could",
+            operation=_OPERATION,
+            subject=path,
+            remedy="nothing was given up: check the disk of the vault, and try again",
+        ) from error
 
 
 def give_up(vault: Vault, names: Sequence[str], reason: str) -> list[str]:

@@ -55,8 +55,9 @@ _PARTS_MAX = 1 << 20
 _FRAME_SIZE_MAX = 64 << 20
 
 
-def find_lost(vault: Vault, *, partly: bool = False) -> int:
-    """Make what is found known by a manifest of its own; how many contents that were.
+def find_lost(vault: Vault, *, partly: bool = False, unread: set[str] | None = None) -> int:
+    """Make what is found known by a manifest of its own; how many contents that were. Files that
+    cannot be read are put into `unread`: what they hold nobody knows.
 
     Where the vault is only read the index alone knows, which therefore must be a temporary one.
     With `partly` packs of which some contents are known are read, too: that is all of them.
@@ -69,8 +70,9 @@ def find_lost(vault: Vault, *, partly: bool = False) -> int:
             remedy="open it with a temporary index, or to be written to",
         )
     vault.refresh()
-    packs = list(_lost_packs(vault, partly))
-    objects = list(_lost_objects(vault))
+    unread = set() if unread is None else unread
+    packs = list(_lost_packs(vault, partly, unread))
+    objects = list(_lost_objects(vault, unread))
     contents: list[PackLine | ObjectLine] = [line for pack in packs for line in split_pack(pack)]
     contents += objects
     if not contents:
@@ -152,7 +154,7 @@ def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | N
             yield f"{folder}/{fan}/{name}", stored_digest(folder, fan, name)
 
 
-def _lost_packs(vault: Vault, partly: bool) -> Iterator[PackContents]:
+def _lost_packs(vault: Vault, partly: bool, unread: set[str]) -> Iterator[PackContents]:
     known = {sha256 for _, sha256, _ in vault.index.packs()}
     for name, sha256 in stored_files(vault.storage, PACKS):
         if sha256 is None or vault.index.are_condemned([sha256]):
@@ -164,8 +166,11 @@ def _lost_packs(vault: Vault, partly: bool) -> Iterator[PackContents]:
             if hashlib.sha256(data).digest() != sha256:
                 continue
             members = list(read_directory(opened(vault.storage).read(name), content_size_of))
-        except (StorageError, ValueError):
+        except (StorageMissingError, ValueError):
             # `verify` speaks of it.
+            continue
+        except StorageError:
+            unread.add(name)
             continue
         blobs = [key_blob(member.key) for member in members]
         if sha256 in known and len(vault.index.places(blobs)) == len(set(blobs)):
@@ -180,30 +185,38 @@ def _lost_packs(vault: Vault, partly: bool) -> Iterator[PackContents]:
         )
 
 
-def _lost_objects(vault: Vault) -> Iterator[ObjectLine]:
-    storage = vault.storage
-    for _, sha256 in stored_files(storage, OBJECTS):
+def _lost_objects(vault: Vault, unread: set[str]) -> Iterator[ObjectLine]:
+    for name, sha256 in stored_files(vault.storage, OBJECTS):
         if sha256 is None or vault.index.are_condemned([sha256]):
             continue
-        tail = _tail_of(storage, sha256)
-        if tail is None or tail.key is None or vault.has(key_blob(tail.key)):
-            continue
-        parts: list[ObjectPart] = []
-        end = tail.size
-        current, part = sha256, tail
-        while True:
-            if not _is_whole(storage, current) or not 0 <= part.offset <= end:
-                break
-            stored = storage.size(object_name(current)) or 0
-            parts.append(ObjectPart(current, stored, end - part.offset))
-            if part.number == 0:
-                yield ObjectLine(tail.key, tail.size, tuple(reversed(parts)))
-                break
-            end, current = part.offset, part.previous
-            before = _tail_of(storage, current)
-            if before is None or before.number != part.number - 1 or len(parts) > _PARTS_MAX:
-                break
-            part = before
+        try:
+            yield from _lost_object(vault, sha256)
+        except StorageError:
+            unread.add(name)
+
+
+def _lost_object(vault: Vault, sha256: bytes) -> Iterator[ObjectLine]:
+    """The one whose last part this is. Raises `StorageError` where a part cannot be read."""
+    storage = vault.storage
+    tail = _tail_of(storage, sha256)
+    if tail is None or tail.key is None or vault.has(key_blob(tail.key)):
+        return
+    parts: list[ObjectPart] = []
+    end = tail.size
+    current, part = sha256, tail
+    while True:
+        if not _is_whole(storage, current) or not 0 <= part.offset <= end:
+            break
+        stored = storage.size(object_name(current)) or 0
+        parts.append(ObjectPart(current, stored, end - part.offset))
+        if part.number == 0:
+            yield ObjectLine(tail.key, tail.size, tuple(reversed(parts)))
+            break
+        end, current = part.offset, part.previous
+        before = _tail_of(storage, current)
+        if before is None or before.number != part.number - 1 or len(parts) > _PARTS_MAX:
+            break
+        part = before
 
 
 def _tail_of(storage: Storage, sha256: bytes) -> Part | None:
@@ -218,6 +231,6 @@ def _is_whole(storage: Storage, sha256: bytes) -> bool:
     try:
         for piece in storage.pieces(object_name(sha256)):
             digest.update(piece)
-    except StorageError:
+    except StorageMissingError:
         return False
     return digest.digest() == sha256
