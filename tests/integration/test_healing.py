@@ -18,7 +18,7 @@ from lifecycle_sync.storage.local import LocalStorage
 from lifecycle_sync.vault.copying import check_copy, copy_files
 from lifecycle_sync.vault.frames import whole_frames
 from lifecycle_sync.vault.healing import Copy, Source, heal
-from lifecycle_sync.vault.index import PackPlace
+from lifecycle_sync.vault.index import Index, PackPlace
 from lifecycle_sync.vault.vault import Vault
 from lifecycle_sync.vault.verify import Problem
 from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
@@ -387,6 +387,26 @@ def test_one_that_was_cut_off_goes_on(tmp_path):
         assert 1 <= first.hashed < 10
         house.clock.advance(2)
         assert vault.verify(share=1.0, before_ns=begun_ns).hashed == 10
+
+
+def test_what_one_forgot_who_was_cut_off_right_then_is_healed_all_the_same(house, monkeypatch):
+    """A content whose place is forgotten is missed by whoever comes next, or its damaged file would
+    be set aside as one that nobody needs."""
+    flip(house.files("objects")[0], 200)
+    with house.open() as vault:
+        # What its manifests say is known to be right.
+        vault.verify()
+        with monkeypatch.context() as once:
+            once.setattr(Index, "forget_claims", _fails)
+            with pytest.raises(StorageError):
+                vault.verify(share=1.0)
+    with house.open() as vault:
+        heal(vault, vault.verify(share=1.0).findings, sources=[Source("files", Having(BIG))])
+        assert read(vault, key_of(BIG)) == BIG
+
+
+def _fails(*_: object) -> None:
+    raise StorageError("disk I/O error")
 
 
 def test_a_damaged_copy_is_found_and_written_anew_from_the_vault(house, tmp_path):

@@ -271,7 +271,8 @@ class Index(IndexChecks, IndexPruned):
             connection.executemany(
                 "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
             )
-        self.forget_claims()
+            # With it: who comes after one that was killed has to miss them, too.
+            self.forget_claims()
 
     def packs(self) -> Iterator[tuple[int, bytes, int]]:
         """Number, SHA-256 and length of every pack that is referred to, and not condemned."""
