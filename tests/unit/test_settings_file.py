@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lifecycle_sync.config import load_config
-from lifecycle_sync.errors import UsageError
+from lifecycle_sync.errors import BusyError, UsageError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service.settings_file import set_list
 from lifecycle_sync.service.starter import TEMPLATE
@@ -116,3 +117,52 @@ def test_without_a_file_it_says_how_to_make_one(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no settings file") as refused:
         set_list(load_config(), NAME, KEYS, FileOps())
     assert "lifecycle init" in refused.value.remedy
+
+
+class _Saves(FileOps):
+    """A person saves the file while it is being replaced."""
+
+    def __init__(self, save: Callable[[], object]) -> None:
+        self._save = save
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        self._save()
+
+
+def test_what_a_person_saves_meanwhile_stays(tmp_path, file):
+    file.write_text("backup_path = 'v'\n")
+    saved = "backup_path = 'w'\n"
+    with pytest.raises(BusyError, match="somebody else"):
+        set_list(load_config(file), NAME, KEYS, _Saves(lambda: file.write_text(saved)))
+    assert file.read_text() == saved
+    assert os.listdir(tmp_path) == [file.name]
+
+
+def test_what_somebody_else_has_changed_since_it_was_read_stays(file):
+    file.write_text("")
+    settings = load_config(file)
+    change(file, ["*.theirs"])
+    with pytest.raises(BusyError, match="somebody else"):
+        set_list(settings, NAME, KEYS, FileOps())
+    assert list(load_config(file).ignore) == ["*.theirs"]
+
+
+def test_two_at_once_do_not_both_change_it(file):
+    file.write_text("")
+    settings = load_config(file)
+
+    def also() -> None:
+        with pytest.raises(BusyError, match="somebody else"):
+            set_list(settings, NAME, ["*.theirs"], FileOps())
+
+    set_list(settings, NAME, KEYS, _Saves(also))
+    assert list(load_config(file).ignore) == KEYS
+
+
+def test_what_one_that_was_killed_had_begun_is_removed(tmp_path, file):
+    file.write_text("")
+    (tmp_path / f".{file.name}.0123456789abcdef").write_text("half")
+    (tmp_path / f".{file.name}.swp").write_text("an editor's")
+    change(file, KEYS)
+    assert sorted(os.listdir(tmp_path)) == [f".{file.name}.swp", file.name]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lifecycle_sync.config import Settings
+from lifecycle_sync.config import Settings, load_config
 from lifecycle_sync.config_files import parse_text, read_file
-from lifecycle_sync.errors import UsageError
+from lifecycle_sync.errors import BusyError, UsageError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.storage.local import storage_error
 
@@ -26,7 +28,8 @@ def set_list(settings: Settings, name: str, values: Sequence[str], fs: FileOps) 
     its path.
 
     Raises `UsageError` where there is no such file, where the environment stands over it, and where
-    its text cannot be changed safely; `StorageError`.
+    its text cannot be changed safely; `BusyError` where somebody else changes the file, or has
+    changed this setting since `settings` were read; `StorageError`.
     """
     line = f"{name} = {json.dumps(list(values), ensure_ascii=False)}"
     variable = f"LIFECYCLE_{name.upper()}"
@@ -46,19 +49,26 @@ def set_list(settings: Settings, name: str, values: Sequence[str], fs: FileOps) 
         )
     # A link to a file that is kept elsewhere stays one.
     path = Path(os.path.realpath(settings.source))
-    file = read_file(path)
-    if file.table is None or file.text is None or file.faults:
-        raise UsageError(
-            "; ".join(file.faults) or "cannot be read",
-            operation=_OPERATION,
-            subject=str(path),
-            remedy="correct the file first",
-        )
-    wanted = {**file.table, name: list(values)}
-    for text in _texts(path.suffix, file.text, file.table, name, list(values)):
-        if parse_text(path.suffix, text) == wanted:
-            _write(path, text, fs)
+    with _held(path, fs) as folder:
+        before = _state(fs.stat(path.name, dir_fd=folder))
+        file = read_file(path)
+        if file.table is None or file.text is None or file.faults:
+            raise UsageError(
+                "; ".join(file.faults) or "cannot be read",
+                operation=_OPERATION,
+                subject=str(path),
+                remedy="correct the file first",
+            )
+        there = tuple(getattr(load_config(path), name))
+        if there == tuple(values):
             return path
+        if there != tuple(getattr(settings, name)):
+            raise _changed_meanwhile(path)
+        wanted = {**file.table, name: list(values)}
+        for text in _texts(path.suffix, file.text, file.table, name, list(values)):
+            if parse_text(path.suffix, text) == wanted:
+                _replace(path, text, before, folder, fs)
+                return path
     raise UsageError(
         "cannot be changed without a person",
         operation=_OPERATION,
@@ -97,16 +107,59 @@ def _array(values: list[str]) -> str:
     return "[\n" + "".join(f"    {json.dumps(it, ensure_ascii=False)},\n" for it in values) + "]"
 
 
-def _write(path: Path, text: str, fs: FileOps) -> None:
-    """In its place at once, so that who reads it finds the one or the other."""
+@contextmanager
+def _held(path: Path, fs: FileOps) -> Iterator[int]:
+    """The folder of the file, in which nobody else changes settings by this program meanwhile; what
+    one left there that was killed is removed."""
     try:
-        status = fs.stat(path)
         folder = fs.open_directory(os.fspath(path.parent))
         try:
-            fs.write_file(path.name, text.encode(), folder, status.st_mode & 0o777)
-            if status.st_uid != os.geteuid() or status.st_gid != os.getegid():
-                fs.chown(path.name, status.st_uid, status.st_gid, folder)
+            if not fs.lock(folder, wait=False):
+                raise _changed_meanwhile(path)
+            left = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}")
+            for entry in fs.listdir(folder):
+                if left.fullmatch(entry):
+                    fs.unlink(entry, folder)
+            yield folder
         finally:
             fs.close(folder)
     except OSError as error:
         raise storage_error(error, "write settings", os.fspath(path)) from error
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _replace(path: Path, text: str, before: tuple[int, ...], folder: int, fs: FileOps) -> None:
+    """In its place at once, so that who reads it finds the one or the other; with its owner before
+    that, who may be the only one to read it. What a person saved meanwhile stays."""
+    status = fs.stat(path.name, dir_fd=folder)
+    temporary = f".{path.name}.{os.urandom(8).hex()}"
+    fd = fs.create(temporary, folder)
+    try:
+        try:
+            fs.chmod_fd(fd, stat.S_IMODE(status.st_mode) & 0o777)
+            fs.write(fd, text.encode())
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                fs.chown_fd(fd, status.st_uid, status.st_gid)
+            fs.fsync(fd)
+        finally:
+            fs.close(fd)
+        if _state(fs.stat(path.name, dir_fd=folder)) != before:
+            raise _changed_meanwhile(path)
+        fs.rename(temporary, path.name, folder, folder)
+    except BaseException:
+        with suppress(OSError):
+            fs.unlink(temporary, folder)
+        raise
+    fs.fsync(folder)
+
+
+def _changed_meanwhile(path: Path) -> BusyError:
+    return BusyError(
+        "somebody else has changed it, or does just now",
+        operation=_OPERATION,
+        subject=str(path),
+        remedy="nothing was changed; look at it, and give the order again",
+    )

@@ -160,14 +160,16 @@ def remove_recipients(
     engine: Engine, texts: Sequence[str], *, archive: bool, dry_run: bool
 ) -> ChangedKeys:
     """Have what is written from now on be sealed to these keys no more; each may be named by its
-    beginning. What was written before they still read. Raises `UsageError` for one that is not set
-    or when none would be left, and as `set_list` does."""
+    beginning. What was written before they still read. One that was removed before stays so. Raises
+    `UsageError` for one that was never set or when none would be left, and as `set_list` does."""
     kind = kind_of(archive=archive)
     now = keys_of(engine, archive=archive)
     written = tuple(it.key for it in now.recipients if it.written)
-    gone = {_named(text, written, kind) for text in texts}
+    # Of one that was cut off after this the rest can be asked for again.
+    known = [it.key for it in now.recipients]
+    gone = {_named(text, written, known, kind) for text in texts}
     left = tuple(key for key in written if key not in gone)
-    if not left:
+    if written and not left:
         raise UsageError(
             "is the only key, and without one nothing could be written any more",
             operation="remove recipient",
@@ -178,10 +180,10 @@ def remove_recipients(
     return _changed(engine, kind, written, left, dry_run)
 
 
-def _named(text: str, keys: Sequence[str], kind: VaultKind) -> str:
+def _named(text: str, written: Sequence[str], known: Sequence[str], kind: VaultKind) -> str:
     (wanted,) = _normal([text])
-    found = [key for key in keys if key == wanted] or [
-        key for key in keys if len(wanted) >= _PREFIX_MIN and key.startswith(wanted)
+    found = [key for key in known if key == wanted] or [
+        key for key in written if len(wanted) >= _PREFIX_MIN and key.startswith(wanted)
     ]
     if len(found) != 1:
         raise UsageError(
