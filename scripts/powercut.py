@@ -66,6 +66,7 @@ class PowerCuts:
         try:
             for earlier in DEEDS[:at]:
                 self._outside.give(earlier)
+            deed.befalls(self._outside.base)
             process = self._outside.start(deed.words, *self._before)
             self._wait_for_work(process, seconds)
             self._disk.cut_power()

@@ -1,8 +1,10 @@
 """Deaths and errors at system calls of the real command, by strace; see tests/support/syscalls.py.
 
-KILL, EIO and ENOSPC, each at every call that writes, syncs or changes a name, of orders that keep,
-copy, archive, delete, restore, prune, heal, mend and rewrite, of encrypted vaults, too. `--point`
-repeats one; `--step N` takes each Nth of the many writes of a database.
+KILL, EIO and ENOSPC, each at every call that writes, syncs or changes a name, and syncs that only
+say that they were done, of orders that keep, copy, archive, delete, restore, prune, heal, mend,
+rewrite, give up what is lost and change who reads, of encrypted vaults, too. `--point` repeats one;
+`--step N` takes each Nth of the many writes of a database; `--minutes M` and `--sample N` try for
+so long, or so many points, spread evenly over orders, faults and calls, from where `--seed` says.
 
 Ends with 0 when nothing was lost, 77 where strace may not be used here.
 """
@@ -10,6 +12,7 @@ Ends with 0 when nothing was lost, 77 where strace may not be used here.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import time
 import traceback
@@ -23,6 +26,9 @@ from tests.support.syscalls import FAULTS, Disturbed, Point, reason_against
 _IN_MEMORY = Path("/dev/shm")
 _PLACE = _IN_MEMORY if _IN_MEMORY.is_dir() else None
 _SKIPPED = 77
+# So many points are given out at a time.
+_ROUND = 40
+_GOLDEN = (5**0.5 - 1) / 2
 # It is given by itself here; after another deletion it would be the same again.
 _ORDERS = [deed for deed in [*DEEDS, *ALONE] if deed.name != "delete-other"]
 
@@ -47,12 +53,25 @@ def _points(step: int, orders: list[str], faults: list[str]) -> list[Point]:
     return [it for it in found if it.call != "pwrite64" or it.number % step == 0]
 
 
+def _spread(points: list[Point], seed: int) -> list[Point]:
+    """The points in an order of which every beginning is spread evenly over all of them; where it
+    begins, the seed says."""
+    at, order = random.Random(seed).random(), dict[int, None]()
+    while len(order) < len(points):
+        order[int(at * len(points))] = None
+        at = (at + _GOLDEN) % 1
+    return [points[number] for number in order]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [deed.name for deed in _ORDERS]
     parser.add_argument("--order", choices=names, action="append")
     parser.add_argument("--fault", choices=list(FAULTS), action="append")
     parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--sample", type=int, default=0, help="so many of all points")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--seed", type=int, default=0, help="from where the sample is taken")
     parser.add_argument("--point", help="only this one, as it was printed")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
@@ -64,18 +83,24 @@ def main() -> int:
         points = [Point.parse(chosen.point)]
     else:
         points = _points(chosen.step, chosen.order or names, chosen.fault or list(FAULTS))
+    total = len(points)
+    if chosen.sample or chosen.minutes < float("inf"):
+        points = _spread(points, chosen.seed)[: chosen.sample or total]
     begun = time.monotonic()
     codes: Counter[str] = Counter()
     failures = 0
     with ProcessPoolExecutor(chosen.processes) as pool:
-        for point, (code, wrong) in zip(points, pool.map(_try, points), strict=True):
-            codes[f"{point.fault} {'lost' if wrong else code}"] += 1
-            if wrong:
-                failures += 1
-                print(f"make syscalls SYSCALLS_ARGS='--point {point}': {wrong}", flush=True)
+        while points and time.monotonic() < begun + 60 * chosen.minutes:
+            some, points = points[:_ROUND], points[_ROUND:]
+            for point, (code, wrong) in zip(some, pool.map(_try, some), strict=True):
+                codes[f"{point.fault} {'lost' if wrong else code}"] += 1
+                if wrong:
+                    failures += 1
+                    print(f"make syscalls SYSCALLS_ARGS='--point {point}': {wrong}", flush=True)
+    counts = ", ".join(f"{count:,} {code}" for code, count in sorted(codes.items()))
     print(
-        f"{len(points):,} points ({', '.join(f'{n:,} {code}' for code, n in sorted(codes.items()))}"
-        f", by fault and exit code): {failures} failures ({time.monotonic() - begun:.0f} s)"
+        f"{codes.total():,} of {total:,} points ({counts}, by fault and exit code):"
+        f" {failures} failures ({time.monotonic() - begun:.0f} s)"
     )
     return 1 if failures else 0
 

@@ -11,6 +11,19 @@ from tests.support.workloads import SCANS, WORKLOADS
 
 _ACTS = ["backup-first", "archive", "delete-kept", "undelete", "restore-replace", "recall", "purge"]
 
+_WITH_VAULT = [
+    *(("give-up", it) for it in ("back-up", "heal", "prune", "give-up")),
+    *(("recipients-add", it) for it in ("back-up", "add-key", "edit")),
+    ("recipients-remove", "edit"),
+    ("rewrite", "back-up"),
+]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("workload", "fault"), _WITH_VAULT)
+def test_what_others_do_with_a_vault_meanwhile_stands(workload, fault, try_case):
+    try_case(Case(WORKLOADS[workload], fault), sample=1)
+
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", [it for it in MEDDLERS if it not in BESIDE])

@@ -11,7 +11,8 @@ import os
 import pickle
 import stat
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -48,6 +49,7 @@ LARGE = 1_300_000
 _SETTLED_NS = 10**9
 PART = 1 << 20
 KEY, COPY, REWRITTEN = "key", "copy", "rewritten"
+SECOND, SETTINGS = "second", "lifecycle.toml"
 # Its name is no text.
 ODD = b"d/e/emp\xffty"
 # What acts take away: all sorts, in two folders, but not everything.
@@ -79,6 +81,9 @@ def _keys_in(base: Path) -> dict[str, Any]:
     keys: dict[str, Any] = {} if where == "away" else {"identity_path": base / KEY}
     if where != "later":
         keys |= {"backup_recipients": [public], "archive_recipients": [public]}
+    if (base / SETTINGS).exists():
+        told = tomllib.loads((base / SETTINGS).read_text())
+        keys |= {"backup_recipients": tuple(told["backup_recipients"]), "source": base / SETTINGS}
     return keys
 
 
@@ -427,13 +432,13 @@ class Estate:
             cancel=CancelToken(),
         )
 
-    def rewrite(self, *, plain: bool = False) -> RewriteReport:
-        """To the key of the estate, whether the vault is encrypted or not."""
+    def rewrite(self, *, plain: bool = False, keys: Sequence[str] = ()) -> RewriteReport:
+        """To the key of the estate (or others), whether the vault is encrypted or not."""
         public, _ = (self.base / f"{KEY}.public").read_text().split()
         return rewrite(
             self.engine,
             str(self.base / REWRITTEN),
-            [] if plain else [public],
+            [] if plain else keys or [public],
             plain=plain,
             archive=False,
             dry_run=False,

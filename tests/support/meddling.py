@@ -12,8 +12,12 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
-from tests.support.estate import GOING, ODD, Estate, Ledger, Look
+from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.service import order as order_module
+from tests.support import vault_orders
+from tests.support.estate import GOING, ODD, SETTINGS, Estate, Ledger, Look
 from tests.support.forks import in_child
 
 _PATH = b"d/sparse"
@@ -28,6 +32,8 @@ class Deed:
     made: dict[bytes, bytes] = field(default_factory=dict)
     ended: set[bytes] = field(default_factory=set)
     outside: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    # What a person wrote into the settings.
+    setting: str = ""
 
     def tell(self, ledger: Ledger) -> None:
         """What must survive from now on."""
@@ -39,8 +45,10 @@ class Deed:
             ledger.looks.setdefault(path, set()).add(Look("file", digest, 0, 0, ()))
 
 
-# Those that another process does with the same registry, which no one may hold meanwhile.
-BESIDE = frozenset({"scan", "delete", "archive", "undelete", "recall"})
+# Those that another process does with the same vault; and all that it does with the same registry,
+# which no one may hold meanwhile.
+WITH_VAULT = frozenset({"back-up", "heal", "prune", "give-up", "add-key", "edit"})
+BESIDE = frozenset({"scan", "delete", "archive", "undelete", "recall"}) | WITH_VAULT
 Meddler = Callable[[Estate], Callable[[], Deed]]
 
 
@@ -131,6 +139,17 @@ def scan(estate: Estate) -> Callable[[], Deed]:
     return _by_another(estate, look)
 
 
+def edit(estate: Estate) -> Callable[[], Deed]:
+    """A person saves the settings file."""
+    path, words = estate.base / SETTINGS, "# a person's own\n"
+
+    def save() -> Deed:
+        path.write_text(path.read_text() + words)
+        return Deed(setting=words)
+
+    return save
+
+
 def inventory(top: Path) -> dict[str, tuple[object, ...]]:
     """All below a folder, with all that a change of it would move."""
     found: dict[str, tuple[object, ...]] = {}
@@ -153,6 +172,19 @@ def _acting(order: Callable[[Estate], object]) -> Meddler:
     return lambda estate: _by_another(estate, order)
 
 
+def _trying(order: Callable[[Estate], object]) -> Meddler:
+    """It may be refused, with a reason; it waits for nobody for long."""
+
+    def attempt(estate: Estate) -> None:
+        try:
+            with patch.object(order_module, "_WAIT_SECONDS", 0.05):
+                order(estate)
+        except LifecycleError as error:
+            assert error.cause, "it does not say why"  # noqa: PT017
+
+    return _acting(attempt)
+
+
 # What is done with files; and what lies beside an act or a scan in another process.
 MEDDLERS: dict[str, Meddler] = {
     "scan": scan,
@@ -160,6 +192,12 @@ MEDDLERS: dict[str, Meddler] = {
     "archive": _acting(lambda it: it.archive(*GOING)),
     "undelete": _acting(Estate.undelete),
     "recall": _acting(Estate.recall),
+    "back-up": _trying(Estate.back_up),
+    "heal": _trying(Estate.heal),
+    "prune": _trying(Estate.prune),
+    "give-up": _trying(vault_orders.give_up),
+    "add-key": _trying(vault_orders.add_second),
+    "edit": edit,
     "late-writer": late_writer,
     "change": change,
     "replace": replace,

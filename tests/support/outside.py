@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lifecycle_sync.clock import SystemClock
+from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.vault.vault import VaultKind
-from tests.support import invariants
-from tests.support.estate import KEY, ODD, REWRITTEN, Estate, Look, make_key
+from tests.support import invariants, vault_orders
+from tests.support.estate import KEY, ODD, REWRITTEN, SECOND, SETTINGS, Estate, Look, make_key
 from tests.support.workloads import (
     beyond,
     damaged,
     kept_and_changed,
     pruned_and_beyond,
     spoil,
+    spoil_files,
 )
 
 _HERE = Path(__file__).resolve().parents[2]
@@ -49,16 +51,22 @@ raise SystemExit(main())
 """
 
 
+# A word of an order, or where on the estate it stands.
+Word = str | bytes | Callable[[Path], str]
+
+
 @dataclass(frozen=True)
 class Deed:
     """An order, and what must hold once it was acknowledged; `undone` by one that comes later."""
 
     name: str
-    words: Sequence[str | bytes]
-    holds: Callable[[Estate], None]
+    words: Sequence[Word]
+    holds: Callable[[Estate], object]
     undone: frozenset[str] = frozenset()
     # What has to come before, when it is given by itself.
     prepare: Callable[[Estate], object] = lambda _: None
+    # What befalls the estate right before it.
+    befalls: Callable[[Path], object] = lambda _: None
     # As a `Workload` has them.
     keys: str = ""
     settle: Callable[[Estate], object] | None = None
@@ -102,7 +110,8 @@ def _is_restored(estate: Estate) -> None:
 
 
 def _is_copied(estate: Estate) -> None:
-    invariants.stands_for_the_vault(estate, "outside/copy")
+    # Where nothing can be unlinked any more, what was begun stays until the next one.
+    invariants.stands_for_the_vault(estate, "outside/copy", tidy=False)
 
 
 def _is_pruned(estate: Estate) -> None:
@@ -119,7 +128,16 @@ def _is_healed(estate: Estate) -> None:
 
 
 def _is_written_anew(estate: Estate) -> None:
-    invariants.stands_for_the_vault(estate, f"outside/{REWRITTEN}")
+    invariants.stands_for_the_vault(estate, f"outside/{REWRITTEN}", tidy=False)
+
+
+def _is_for_the_second(estate: Estate) -> None:
+    vault_orders.is_written_to(SECOND)(estate)
+    _is_written_anew(estate)
+
+
+def _public(name: str) -> Word:
+    return lambda base: vault_orders.public_key(base, name)
 
 
 def _copied_and_damaged(estate: Estate) -> None:
@@ -140,6 +158,16 @@ def _kept_and_deleted(estate: Estate) -> None:
     estate.delete(b"d/sparse")
 
 
+def _spoil_contents(base: Path) -> None:
+    """Every pack and object has a flipped bit, on the disk, too."""
+    spoil_files(base, "packs", "objects")
+    fd = os.open(base, os.O_RDONLY)
+    try:
+        FileOps().syncfs(fd)
+    finally:
+        os.close(fd)
+
+
 _PRUNE = ["vault", "prune", "--grace", "0", "--yes"]
 # In this order they can be given one after the other, on an estate that is `beyond_and_changed`.
 DEEDS = [
@@ -147,6 +175,14 @@ DEEDS = [
     Deed("backup", ["backup"], _all_is_kept),
     Deed("prune-again", _PRUNE, _is_pruned, prepare=pruned_and_beyond),
     Deed("copy", ["vault", "copy", "outside/copy"], _is_copied, prepare=Estate.back_up),
+    Deed(
+        "heal",
+        ["verify", "--heal"],
+        _is_healed,
+        prepare=Estate.back_up,
+        befalls=_spoil_contents,
+        settle=Estate.heal,
+    ),
     Deed("archive", ["archive", "root/a.txt", "root/d/large"], _is_archived),
     Deed("delete", ["delete", b"root/" + ODD, "root/d/link"], _is_deleted(ODD, b"d/link")),
     Deed(
@@ -159,7 +195,6 @@ DEEDS = [
 ]
 # Each on an estate of its own.
 ALONE = [
-    Deed("heal", ["verify", "--heal"], _is_healed, prepare=damaged, settle=Estate.heal),
     Deed(
         "mend",
         ["vault", "mend", "outside/copy"],
@@ -189,6 +224,37 @@ ALONE = [
         ["vault", "rewrite", f"outside/{REWRITTEN}"],
         _is_written_anew,
         prepare=Estate.back_up,
+        keys="there",
+    ),
+    Deed(
+        "give-up",
+        ["vault", "give-up", vault_orders.lost_name, "--yes"],
+        vault_orders.waits_for_nothing,
+        prepare=vault_orders.lost,
+        settle=vault_orders.give_up_and_heal,
+    ),
+    Deed(
+        "give-up-encrypted",
+        ["vault", "give-up", vault_orders.lost_name, "--yes"],
+        vault_orders.waits_for_nothing,
+        prepare=vault_orders.half_legible,
+        settle=vault_orders.give_up_and_heal,
+        keys="there",
+    ),
+    Deed(
+        "recipients-add",
+        ["vault", "recipients", "add", _public(SECOND)],
+        vault_orders.is_written_to(KEY, SECOND),
+        prepare=vault_orders.one_key,
+        settle=vault_orders.add_second,
+        keys="there",
+    ),
+    Deed(
+        "recipients-remove",
+        ["vault", "recipients", "remove", _public(KEY), "--rewrite", f"outside/{REWRITTEN}"],
+        _is_for_the_second,
+        prepare=vault_orders.two_keys,
+        settle=vault_orders.remove_first,
         keys="there",
     ),
 ]
@@ -225,14 +291,26 @@ class Outside:
             estate.fill()
             estate.house.sync()
             prepare(estate)
+            self._take_settings()
             estate.arm()
             # What is known of it must not lie on the disk that forgets.
             shutil.move(self.base / "ledger", self.home / "ledger")
         finally:
             estate.close()
 
-    def start(self, words: Sequence[str | bytes], *before: str) -> subprocess.Popen[bytes]:
+    def _take_settings(self) -> None:
+        """Where the estate has a settings file of its own, the command is to change that one."""
+        own = self.base / SETTINGS
+        if own.exists():
+            lines = self._settings.read_text().splitlines(keepends=True)
+            others = "".join(it for it in lines if not it.startswith("backup_recipients"))
+            own.write_text(own.read_text().replace("\n", f"\n{others}", 1))
+            self._settings.unlink()
+            self._settings.symlink_to(own)
+
+    def start(self, words: Sequence[Word], *before: str) -> subprocess.Popen[bytes]:
         """Begin an order; `before` is what runs it."""
+        given = [it(self.base) if callable(it) else it for it in words]
         program = ["-c", self._control + _RUN] if self._control else ["-m", "lifecycle_sync"]
         environment = {
             name: text
@@ -240,7 +318,7 @@ class Outside:
             if not name.startswith(("LIFECYCLE_", "XDG_"))
         }
         return subprocess.Popen(
-            [*before, sys.executable, *program, "--config", str(self._settings), *words],
+            [*before, sys.executable, *program, "--config", str(self._settings), *given],
             cwd=self.base,
             env=environment | {"HOME": str(self.home), "PYTHONPATH": str(_HERE)},
             stdin=subprocess.DEVNULL,
@@ -255,7 +333,8 @@ class Outside:
         return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
 
     def give(self, deed: Deed) -> None:
-        """Give an order that has to be acknowledged."""
+        """Give an order that has to be acknowledged, after what befalls."""
+        deed.befalls(self.base)
         process = self.start(deed.words)
         _out, err = process.communicate(timeout=120)
         assert process.returncode == 0, f"{deed.name}: {err.decode(errors='replace')}"
@@ -268,14 +347,18 @@ class Outside:
         estate = Estate.reopen(self.base, clock=SystemClock())
         try:
             ids = {estate.ledger.ids[path] for path in _SUPERSEDED}
+            beyond = set(estate.ledger.beyond)
             if {"backup", "prune-again"} <= {*acknowledged, begun}:
                 estate.ledger.beyond |= {it for it in estate.ledger.versions if it[0] in ids}
             estate.recover()
             estate.purge(days=0)
-            for deed in ALONE:
+            for deed in [*DEEDS, *ALONE]:
                 if deed.settle and deed.name == begun and deed.name not in acknowledged:
                     deed.settle(estate)
             invariants.check_durable(estate)
+            if "prune-again" not in acknowledged:
+                # They may have gone, and need not.
+                estate.ledger.beyond = beyond
             for deed in [*DEEDS, *ALONE]:
                 if deed.name in acknowledged and not deed.undone & {*acknowledged, begun}:
                     deed.holds(estate)

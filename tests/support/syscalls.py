@@ -25,7 +25,10 @@ FAULTS = {
     "kill": ("signal=KILL", [*_WRITES, *_SYNCS, *_NAMES]),
     "eio": ("error=EIO", [*_WRITES, *_SYNCS, *_NAMES]),
     "enospc": ("error=ENOSPC", [*_WRITES, *_NAMES]),
+    # It says that it is done, and is not.
+    "lie": ("retval=0", _SYNCS),
 }
+_DISTURBED = [*_WRITES, *_SYNCS, *_NAMES]
 _CALL = re.compile(rb"(?:\[pid +)?(\d+)\]? +(?:<\.\.\. )?(\w+)\(")
 # What the command may end with: done, failed, partly done, used wrongly, refused, busy, killed.
 _CODES = {0, 1, 2, 3, 4, 5, -9, 137}
@@ -69,23 +72,25 @@ class Disturbed:
     def __init__(self, place: Path | None, *, control: str = "") -> None:
         self._place = place
         self._control = control
+        self._counts: dict[str, Counter[str]] = {}
 
     def points(self, deed: Deed, fault: str) -> Iterator[Point]:
         """All points of an order that is left alone."""
-        counts = self._count(deed, FAULTS[fault][1])
+        if deed.name not in self._counts:
+            self._counts[deed.name] = self._count(deed)
+        counts = self._counts[deed.name]
         for call in FAULTS[fault][1]:
             for number in range(1, counts[call] + 1):
                 yield Point(deed.name, fault, call, number)
                 if fault == "enospc":
                     yield Point(deed.name, fault, call, number, lasting=True)
 
-    def _count(self, deed: Deed, calls: list[str]) -> Counter[str]:
+    def _count(self, deed: Deed) -> Counter[str]:
         """The most that one thread makes of each call."""
         with self._outside(deed) as outside:
             log = outside.home / "log"
-            process = outside.start(
-                deed.words, "strace", "-f", "-qq", "-o", str(log), "-e", f"trace={','.join(calls)}"
-            )
+            calls = f"trace={','.join(_DISTURBED)}"
+            process = outside.start(deed.words, "strace", "-f", "-qq", "-o", str(log), "-e", calls)
             _out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err.decode()
             by_thread: Counter[tuple[str, str]] = Counter()
@@ -112,6 +117,7 @@ class Disturbed:
             code: int = process.returncode
             assert code in _CODES, f"it ended with {code}: {err.decode(errors='replace')}"
             assert b"Traceback" not in err, err.decode(errors="replace")
+            assert code == 0 or point.fault != "lie", err.decode(errors="replace")
             outside.check([deed.name] if code == 0 else [], deed.name)
         return code
 
@@ -131,6 +137,7 @@ class _Place:
         (folder / "base").mkdir()
         outside = Outside(folder / "base", folder / "home", control=self._control)
         outside.fill(self._deed.prepare, keys=self._deed.keys)
+        self._deed.befalls(outside.base)
         return outside
 
     def __exit__(self, *exc: object) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from unittest.mock import patch
 
 from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import acts
 from lifecycle_sync.testing.steps import PlainFileOps
-from tests.support.estate import COPY, GOING, ODD, REWRITTEN, Estate, Order
+from tests.support import vault_orders
+from tests.support.estate import COPY, GOING, KEY, ODD, REWRITTEN, SECOND, Estate, Order
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Workload:
     settle: Order | None = None
     # The folder beside the vault that stands for it, once the act has come to its end.
     beside: str = ""
+    # What else holds by then.
+    holds: Order | None = None
     # The one whose killed process this one recovers from, and where it was killed: a point as a
     # part of all points.
     killed: Workload | None = None
@@ -171,8 +175,13 @@ def _purged(estate: Estate) -> object:
 
 def spoil(estate: Estate, *folders: str) -> None:
     """Flip a bit in each file of these folders of the vault, as a disk does."""
+    spoil_files(estate.base, *folders)
+
+
+def spoil_files(base: Path, *folders: str) -> None:
+    """`spoil` by where the estate lies."""
     for folder in folders:
-        for path in (estate.base / "vault" / folder).rglob("*.z*"):
+        for path in (base / "vault" / folder).rglob("*.z*"):
             data = bytearray(path.read_bytes())
             data[len(data) // 3] ^= 1
             path.write_bytes(bytes(data))
@@ -221,7 +230,16 @@ _ENCRYPTED = [
     Workload("drill-encrypted", Estate.back_up, Estate.drill, keys="there"),
     Workload("prune-encrypted", beyond, Estate.prune, keys="there"),
     Workload("prune-again-encrypted", pruned_and_beyond, Estate.prune, keys="there"),
-    Workload("rewrite", _two_versions, Estate.rewrite, keys="there", beside=REWRITTEN),
+    # After a key was removed, in the same order.
+    Workload(
+        "rewrite",
+        vault_orders.two_keys,
+        vault_orders.remove_first_and_rewrite,
+        keys="there",
+        settle=vault_orders.remove_first_and_rewrite,
+        beside=REWRITTEN,
+        holds=vault_orders.new_vault_is_for_the_second,
+    ),
     Workload("rewrite-encrypt", _two_versions, Estate.rewrite, keys="later", beside=REWRITTEN),
     Workload(
         "rewrite-decrypt",
@@ -229,6 +247,44 @@ _ENCRYPTED = [
         lambda it: it.rewrite(plain=True),
         keys="there",
         beside=REWRITTEN,
+    ),
+]
+_OF_VAULTS = [
+    Workload(
+        name,
+        prepare,
+        vault_orders.give_up,
+        settle=vault_orders.give_up_and_heal,
+        keys=keys,
+        holds=vault_orders.waits_for_nothing,
+    )
+    for name, prepare, keys in (
+        ("give-up", vault_orders.lost, ""),
+        ("give-up-damaged-encrypted", vault_orders.half_legible, "there"),
+    )
+] + [
+    Workload(
+        "recipients-add",
+        vault_orders.one_key,
+        vault_orders.add_second,
+        settle=vault_orders.add_second,
+        keys="there",
+        holds=vault_orders.is_written_to(KEY, SECOND),
+    ),
+    Workload(
+        "recipients-remove",
+        vault_orders.two_keys,
+        vault_orders.remove_first,
+        settle=vault_orders.remove_first,
+        keys="there",
+        holds=vault_orders.is_written_to(SECOND),
+    ),
+    Workload(
+        "recipients-changed",
+        vault_orders.another_key,
+        Estate.back_up,
+        keys="there",
+        holds=vault_orders.new_is_for_the_second,
     ),
 ]
 _ALL = [
@@ -290,6 +346,7 @@ _ALL = [
     Workload("prune-needed-again", _condemned_and_written, Estate.prune),
     Workload("prune-copy", _copied_and_pruned, Estate.prune_copy, beside=COPY),
     *_ENCRYPTED,
+    *_OF_VAULTS,
     Workload("delete-plain", Estate.back_up, lambda it: it.delete(*GOING), plain=True),
     Workload("undelete-plain", _deleted, Estate.undelete, plain=True),
     Workload(
@@ -337,6 +394,7 @@ _GIVEN_AGAIN = {
     "mend": (0.75,),
     "copy-again": (0.75,),
     "rewrite": (0.75,),
+    "give-up": (0.75,),
 }
 
 
