@@ -20,9 +20,10 @@ from lifecycle_sync.service.engine import Engine
 
 BACKUPS = frozenset({Verb.BACKUP})
 ALL = frozenset(Verb)
-# Acts of one plan: some 0.7 KB each. And so many backups, for these take memory of their own.
+# Acts of one plan: some 0.7 KB each. The first is most often all there is, and may be made right
+# after an index, which leaves little room; and backups take memory of their own.
 _ACTS_MAX = 50_000
-_BACKUPS_MAX = 20_000
+_BACKUPS_MAX = 10_000
 
 
 @dataclass
@@ -50,16 +51,15 @@ def enforce(
     # Backups alone take nothing away, and what waits for more is not theirs.
     resolved = resolve_conflicts(engine, repositories, how) if verbs != BACKUPS else []
     engine.decisions.settle(how.cancel)
-    plan = _plan(engine, repositories, how)
+    plan = _plan(engine, repositories, how, _BACKUPS_MAX)
     enforced = Enforced(replace(plan, actions=(), versions=()), resolved)
     acted = _Acted(engine, how)
-    if Verb.BACKUP in verbs and _backups(plan) > _BACKUPS_MAX:
+    if plan.more:
         # A full plan goes before the next is made.
+        backups = Verb.BACKUP in verbs and _backups(plan) > _BACKUPS_MAX
         del plan
-        for part in engine.decisions.backups(enforced.plan, _BACKUPS_MAX, how.cancel):
-            acted.apply(acted.chosen(part, verbs))
-            engine.decisions.settle_changed(how.cancel)
-            del part
+        if backups:
+            _back_up(engine, enforced.plan, acted, how)
         plan = _plan(engine, repositories, how)
     while (chosen := acted.chosen(plan, verbs)).actions:
         done = acted.apply(chosen)
@@ -70,6 +70,14 @@ def enforce(
         plan = _plan(engine, repositories, how)
     enforced.outcomes += acted.outcomes.values()
     return enforced
+
+
+def _back_up(engine: Engine, plan: Plan, acted: _Acted, how: How) -> None:
+    """All the backups that a plan counts."""
+    for part in engine.decisions.backups(plan, _BACKUPS_MAX, how.cancel):
+        acted.apply(acted.chosen(part, BACKUPS))
+        engine.decisions.settle_changed(how.cancel)
+        del part
 
 
 class _Acted:
@@ -106,8 +114,9 @@ class _Acted:
         return done
 
 
-def _plan(engine: Engine, repositories: Sequence[Repository], how: How) -> Plan:
-    return engine.decisions.plan(repositories, actions_max=_ACTS_MAX, cancel=how.cancel)
+def _plan(engine: Engine, repositories: Sequence[Repository], how: How, acts_max: int = 0) -> Plan:
+    acts_max = acts_max or _ACTS_MAX
+    return engine.decisions.plan(repositories, actions_max=acts_max, cancel=how.cancel)
 
 
 def _backups(plan: Plan) -> int:
