@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
+from operator import attrgetter
 
 from lifecycle_sync.act.breaker import BROKEN
 from lifecycle_sync.act.keeping import (
@@ -28,12 +30,16 @@ from lifecycle_sync.model.act import ActFile, ActOutcome, RecordChange
 from lifecycle_sync.model.event import StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.ids import to_text
+from lifecycle_sync.model.many import many
 from lifecycle_sync.model.observation import Fingerprint
 from lifecycle_sync.model.trash import BATCH_MAX, TrashEntry, TrashReason
 from lifecycle_sync.vault.vault import Vault
 
 _log = logging.getLogger(__name__)
 _DELETED, _ARCHIVED = LifecycleState.DELETED, LifecycleState.ARCHIVED
+# Of a change of state all that is beside the file and its state.
+_NOTHING_ELSE = RecordChange(b"", _DELETED)[2:]
+_PATH, _SIZE = attrgetter("path"), attrgetter("size")
 
 
 def delete(
@@ -64,15 +70,19 @@ def _deleted(
 ) -> list[Done]:
     at_ns = site.now_ns()
     details = note(reason=reason, by=by, trash=taken.batch, until_ns=at_ns + grace_ns)
-    for operation_id, file in taken:
-        site.owed.append(
-            StateEvent(
-                file.file_id, site.repository_id, file.path, _DELETED, at_ns, operation_id, reason
-            )
-        )
-        # What went is what the record said: `take` has compared it.
-        change = RecordChange(file.file_id, state=_DELETED)
-        results.add(file, ActOutcome(operation_id, COMPLETED, details, change))
+    repository_id = site.repository_id
+    site.owed += [
+        StateEvent(file.file_id, repository_id, file.path, _DELETED, at_ns, operation_id, reason)
+        for operation_id, file in taken
+    ]
+    # Column by column: there are many of them.
+    operation_ids, files = zip(*taken.files, strict=True) if taken.files else ((), ())
+    file_ids = [file.file_id for file in files]
+    # What went is what the record said: `take` has compared it.
+    changes = many(RecordChange, zip(file_ids, repeat(_DELETED), *map(repeat, _NOTHING_ELSE)))
+    outcomes = zip(operation_ids, repeat(COMPLETED), repeat(details), changes)
+    done = zip(file_ids, map(_PATH, files), repeat(COMPLETED), repeat(""), map(_SIZE, files))
+    results.extend(many(ActOutcome, outcomes), many(Done, done))
     return results.finish(site, [])
 
 
@@ -249,18 +259,18 @@ def _take(
     """Move files into one batch of the trash; what does not go is told in `results`."""
     if not ordered:
         return _Taken()
-    entries = [
-        TrashEntry(
-            file.file_id,
-            operation_id,
-            file.path,
-            file.fingerprint,
-            file.algorithm if file.checksum else "",
-            # While it is due, it is another content's.
-            None if file.hash_due else file.checksum,
-        )
-        for operation_id, file in ordered
-    ]
+    files = [file for _operation_id, file in ordered]
+    rows = zip(
+        [file.file_id for file in files],
+        [operation_id for operation_id, _file in ordered],
+        [file.path for file in files],
+        many(Fingerprint, [file[3:8] for file in files]),
+        [file.algorithm if file.checksum else "" for file in files],
+        # While it is due, it is another content's.
+        [None if file.hash_due else file.checksum for file in files],
+        strict=True,
+    )
+    entries = list(many(TrashEntry, rows))
     try:
         batch = site.trash.begin(entries, grace_ns=grace_ns, reason=why)
     except (LifecycleError, OSError) as error:

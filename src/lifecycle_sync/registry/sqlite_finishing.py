@@ -39,6 +39,7 @@ _WIDTHS = {
 }
 # States without a file, by code.
 _AWAY = {codes.STATE_CODE[state] for state in DONE_BY_ACT}
+_ONLY_DELETED = RecordChange(b"", LifecycleState.DELETED)[1:]
 # From which state, by code, to which the file of a record stays where it is.
 _KEPT = {
     (codes.STATE_CODE[old], new)
@@ -111,12 +112,13 @@ class Finishing:
             told += (outcome.operation_id, outcome.status, outcome.details, self._now_ns)
         in_bulk(self._connection, ACTS["finish_operations"], told, 4, rows=LONG_ROWS)
         for outcome, row in zip(done, rows, strict=True):
-            if outcome.change is None or self._keep(outcome.change, row):
+            change = outcome.change
+            if change is None or self._keep(change, row) or self._delete(change, row):
                 continue
             if row[2] is None:
                 self._refused[outcome.operation_id] = NO_SUCH_FILE
             else:
-                self._apply(outcome.operation_id, outcome.change, _Record._make(row[1:]))
+                self._apply(outcome.operation_id, change, _Record._make(row[1:]))
         self._flush()
         self._insert_versions([outcome.change for outcome in done if outcome.change is not None])
         self._connection.executemany(
@@ -173,6 +175,24 @@ class Finishing:
             checksum,
             codes.ALGORITHM_CODE[algorithm],
         )
+        return True
+
+    def _delete(self, change: RecordChange, row: Row) -> bool:
+        """Write the change that a deletion makes of nearly every record, and `_apply` would make as
+        well; False where it is another one. `row` is one of `pending_records`."""
+        row_id, state = row[2], row[5]
+        if change[1:] != _ONLY_DELETED or row_id is None or state in _AWAY:
+            return False
+        self._gone.append(row_id)
+        self._look_again[row[3]] = row_id
+        flags, hash_due, backup, archive = row[6], row[12], row[13], row[14]
+        seq = self._seqs.take()
+        if hash_due:
+            self._waiting["change_record"] += (
+                row_id, codes.DELETED, flags, 0, backup, archive, seq,
+            )  # fmt: skip
+        else:
+            self._waiting["change_state"] += (row_id, codes.DELETED, backup, archive, seq)
         return True
 
     def _apply(self, operation_id: bytes, change: RecordChange, record: _Record) -> None:
