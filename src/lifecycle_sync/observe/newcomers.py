@@ -16,6 +16,8 @@ _NAMES_MAX = 20_000
 # So many are looked at, one by one, once it is quiet; a burst is left to time.
 _FRESH_MAX = 256
 
+_NEVER = float("-inf")
+
 Name = tuple[int, bytes]
 
 
@@ -30,26 +32,39 @@ class Newcomers:
         """Note a name that came; whether one that nobody had looked at was in its place, or there
         are more than can be noted."""
         key = (wd, name)
-        now = time.monotonic()
         unseen = self._since.pop(key, None) is not None
-        if len(self._since) >= _NAMES_MAX:
-            self._forget(now)
-            if len(self._since) >= _NAMES_MAX:
-                return True
-        self._since[key] = now
+        if not self._note(key):
+            return True
         if len(self.fresh) < _FRESH_MAX:
             self.fresh.append(key)
         return unseen
 
+    def folder(self, wd: int) -> bool:
+        """Note a directory that came; whether there are more than can be noted. What was in it
+        before it was watched no event has told of."""
+        return not self._note((wd, b""))
+
     def went(self, wd: int, name: bytes) -> bool:
-        """Whether a name that went had come just before, and nobody had looked at it."""
-        since = self._since.pop((wd, name), None)
-        return since is not None and time.monotonic() - since < _SECONDS
+        """Whether a name that went had come just before, or its directory had, and nobody had
+        looked at it."""
+        now = time.monotonic()
+        came = max(self._since.pop((wd, name), _NEVER), self._since.get((wd, b""), _NEVER))
+        return now - came < _SECONDS
 
     def seen(self, names: list[Name]) -> None:
         """These have no other name."""
         for key in names:
             self._since.pop(key, None)
+
+    def _note(self, key: Name) -> bool:
+        """Whether there was room for it."""
+        now = time.monotonic()
+        if len(self._since) >= _NAMES_MAX:
+            self._forget(now)
+        if len(self._since) >= _NAMES_MAX:
+            return False
+        self._since[key] = now
+        return True
 
     def _forget(self, now: float) -> None:
         for key, since in list(self._since.items()):

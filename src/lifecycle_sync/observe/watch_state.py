@@ -60,6 +60,7 @@ class WatchState:
         path = self.tree.path(wd)
         if mask & kernel.IGNORED:
             self.tree.forget(wd)
+            self.dirt.unseen = self.newcomers.went(wd, b"") or self.dirt.unseen
             self.root_gone = self.root_gone or wd == self.root_wd
             if path is not None:
                 self.dirt.tree(path)

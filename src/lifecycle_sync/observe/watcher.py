@@ -323,6 +323,8 @@ class Watcher:
                     state.dirt.folder(path)
                 else:
                     state.dirt.tree(path)
+                    if wd is not None and self._ready.is_set():
+                        state.dirt.unseen = state.newcomers.folder(wd) or state.dirt.unseen
             if not path:
                 self._watch_cookies(descent, wd)
             below = self._fs.subdirectories(descent.open(path))

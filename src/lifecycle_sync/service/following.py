@@ -317,7 +317,7 @@ class RootFollower:
                 return
         dirty = self._pace.dirty_since is not None or self._take_links(now)
         whole = self._keeper.watcher is None and now >= self._next_whole
-        if self._recrawl or whole or self._lost() or self._in_doubt(now, asked):
+        if self._recrawl or whole or self._lost() or self._in_doubt(now):
             if self._keeper.watcher is None and whole:
                 # Perhaps there is a queue by now.
                 self._keeper.start()
@@ -353,10 +353,11 @@ class RootFollower:
         self._note_lost()
         return True
 
-    def _in_doubt(self, now: float, asked: bool) -> bool:
-        """Whether all is to be looked at because something came and went unseen."""
+    def _in_doubt(self, now: float) -> bool:
+        """Whether all is to be looked at because something came and went unseen: at once where
+        somebody waits for what there is."""
         with self._changed:
-            return self._pace.doubt_due(now, asked)
+            return self._pace.doubt_due(now, asked=bool(self._dirt.cookies))
 
     def _note_lost(self) -> None:
         self._engine.registry.note_recrawl(self.repository.repository_id, True)
@@ -401,6 +402,10 @@ class RootFollower:
             self._take()
             if self._dirt.lost:
                 self._note_lost()
+                return
+            if self._in_doubt(float("-inf")):
+                # Somebody asked just now.
+                self._asked = True
                 return
             begun = time.monotonic()
             settled = self._look(self._dirt)

@@ -91,8 +91,8 @@ class Pace:
         self._free_from = ended + max(self._doubt_seconds, _DOUBT_REST * (ended - begun))
 
     def doubt_due(self, now: float, asked: bool) -> bool:
-        """Whether everything is to be looked at for a doubt; where somebody has asked what there
-        is, at once."""
+        """Whether everything is to be looked at for a doubt; where somebody has asked and waits, at
+        once."""
         return self._doubted != NEVER if asked else now >= self._check_at()
 
     def _check_at(self) -> float:
