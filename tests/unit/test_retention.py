@@ -341,6 +341,16 @@ def test_marks_are_believed_only_where_judging_anew_comes_to_the_same():
     assert min(believed, doubted) > 200
 
 
+def test_a_mark_is_not_believed_where_two_versions_are_of_one_time():
+    file = subject(500)
+    told = MarkedFile(
+        file.file_id, "1", "00" * 16, 5, 7, 1, 8,
+        file.repository_id, file.file_type, None,
+    )  # fmt: skip
+    assert as_marked(told, 1)
+    assert not as_marked(told._replace(kept_since_ns=7), 1)
+
+
 def test_what_may_have_rotted_or_is_not_followed_keeps_all():
     many = range(1, 9)
     rotten, forgotten = int(FileFlag.SUSPECT), Tracking.IGNORED.value
