@@ -231,6 +231,17 @@ def test_while_a_pack_cannot_be_read_that_may_have_what_is_needed_nothing_is_giv
     assert contents_there(house) == ALL
 
 
+def test_while_a_damaged_pack_may_have_what_is_needed_nothing_is_given_up(house, clock):
+    name = lose(house)
+    for pack in (house.base / "vault/packs").rglob("*.zip"):
+        flip(pack, 60)
+    with pytest.raises(VaultError, match="is damaged or cannot be read, and may have"):
+        order(house, name)
+    with pytest.raises(VaultCorruptError):
+        prune(house)
+    assert len(stored(house)) == 5
+
+
 def test_what_is_found_counts_though_the_index_did_not_take_it_up(house, clock, monkeypatch):
     name = lose(house)
     committed = Catalogue.committed

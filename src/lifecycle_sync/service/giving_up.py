@@ -75,12 +75,12 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
         if left.lost and unread:
             # A disk that fails for a while must not cost what it has.
             raise VaultError(
-                f"{min(unread)} cannot be read, and may have what {left.lost} versions need that"
-                " nothing else has",
+                f"{min(unread)} is damaged or cannot be read, and may have what {left.lost}"
+                " versions need that nothing else has",
                 operation="give up manifest",
                 subject=vault.path,
-                remedy="nothing was given up: check the disk of the vault, and try again; or take"
-                " that file out of it, if it is lost, too",
+                remedy="nothing was given up: check the disk of the vault, `lifecycle verify"
+                " --heal`, and try again; or move that file out of it, if it is lost, too",
             )
         outcome.quarantined = give_up(vault, lost, f"given up by {who()}")
         return outcome

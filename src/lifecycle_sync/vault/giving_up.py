@@ -124,7 +124,7 @@ def _evidence(
 def take_up_remains(vault: Vault, names: Sequence[str]) -> tuple[int, set[str]]:
     """Tell anew what can still be read of these manifests, and which contents packs and objects
     have that no other manifest places; how many contents these were, and which files could not be
-    read. Raises `VaultError` for a manifest that could not be read at first."""
+    read, or are damaged. Raises `VaultError` for a manifest that could not be read at first."""
     for name in names:
         path = manifest_path(name)
         if vault.storage.size(path) is not None:

@@ -57,7 +57,7 @@ _FRAME_SIZE_MAX = 64 << 20
 
 def find_lost(vault: Vault, *, partly: bool = False, unread: set[str] | None = None) -> int:
     """Make what is found known by a manifest of its own; how many contents that were. Files that
-    cannot be read are put into `unread`: what they hold nobody knows.
+    cannot be read, and damaged packs, are put into `unread`: what they hold nobody knows.
 
     Where the vault is only read the index alone knows, which therefore must be a temporary one.
     With `partly` packs of which some contents are known are read, too: that is all of them.
@@ -164,6 +164,8 @@ def _lost_packs(vault: Vault, partly: bool, unread: set[str]) -> Iterator[PackCo
         try:
             data = vault.storage.read(name)
             if hashlib.sha256(data).digest() != sha256:
+                # Of its members some may be whole.
+                unread.add(name)
                 continue
             members = list(read_directory(opened(vault.storage).read(name), content_size_of))
         except (StorageMissingError, ValueError):
