@@ -108,3 +108,16 @@ def test_rules_that_change_meanwhile_count(small: Small, monkeypatch):
     enforced(small)
     assert set(small.states()) == {LifecycleState.BACKUP_COMPLETE}
     assert len({plan.policies_hash for plan in small.plans}) == 2
+
+
+def test_backups_by_several_rules_are_one_order(tmp_path: Path):
+    estate = Estate(tmp_path)
+    for name in ("a.txt", "b.jpg", "c.zip", "d.bin"):
+        estate.file(name)
+    estate.ready()
+    estate.later(0.1)
+    (outcome,) = enforce(estate.engine, [estate.repository], How()).outcomes
+    assert outcome.report.completed == 4
+    orders = estate.engine.registry.acts(estate.repository.repository_id, 10)
+    assert [it.verb for it in orders] == ["backup"]
+    estate.engine.close()

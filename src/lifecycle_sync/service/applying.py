@@ -90,7 +90,7 @@ def apply(engine: Engine, plan: Plan, how: How) -> list[RootOutcome]:
 
 
 class _Task(NamedTuple):
-    """Actions of one kind, for one reason."""
+    """Actions of one kind, for one reason; of backups, of those that can be read or not."""
 
     verb: Verb
     policy: LifecyclePolicy
@@ -104,13 +104,15 @@ def _tasks(actions: Iterable[Action], policies: Mapping[str, LifecyclePolicy]) -
     kept."""
     order = {Verb.BACKUP: 0, Verb.EXPIRE: 1, Verb.ARCHIVE: 2, Verb.DELETE: 3}
     allowed = [action for action in actions if not action.guard]
-    allowed.sort(key=lambda it: (order[it.verb], could_not_be_read(it), it.policy_name, it.reason))
-    return [
-        _Task(verb, policies[name], reason, list(group))
-        for (verb, name, reason), group in groupby(
-            allowed, key=lambda it: (it.verb, it.policy_name, it.reason)
-        )
-    ]
+
+    def key(it: Action) -> tuple[int, bool, str, str]:
+        # A backup is the same by whichever rule: all of them are one order.
+        rule = ("", "") if it.verb is Verb.BACKUP else (it.policy_name, it.reason)
+        return order[it.verb], could_not_be_read(it), *rule
+
+    allowed.sort(key=key)
+    tasks = [list(group) for _key, group in groupby(allowed, key=key)]
+    return [_Task(it[0].verb, policies[it[0].policy_name], it[0].reason, it) for it in tasks]
 
 
 def _apply_in_root(
