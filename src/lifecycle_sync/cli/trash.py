@@ -52,8 +52,10 @@ def delete(session: Session, path: tuple[str, ...], reason: str, yes: bool, dry_
         with carried_out(session, dry_run=dry_run, reason=reason) as how:
             outcomes = act_orders.delete(engine, path, how)
     code = show_outcomes(session, "delete", outcomes, dry_run=dry_run)
-    if not dry_run and any(outcome.report.completed for outcome in outcomes):
-        session.say("`lifecycle undelete` gives them back, for 30 days")
+    gone = 0 if dry_run else sum(outcome.report.completed for outcome in outcomes)
+    if gone:
+        them = "it" if gone == 1 else "them"
+        session.say(f"`lifecycle undelete` gives {them} back, for 30 days")
     return code
 
 

@@ -116,7 +116,9 @@ def _show(outcome: PruneOutcome) -> None:
         [
             "versions",
             f"{outcome.versions:,} of {count_text(outcome.files, 'file')}"
-            f" (content of {size_text(outcome.size)})",
+            f" (content of {size_text(outcome.size)})"
+            if outcome.versions
+            else "nothing",
         ],
         ["condemned", _files(it.condemned, it.condemned_bytes)],
     ]
