@@ -63,11 +63,14 @@ class Newcomers:
             self._forget(now)
         if len(self._since) >= _NAMES_MAX:
             return False
+        self._since.pop(key, None)
         self._since[key] = now
         return True
 
     def _forget(self, now: float) -> None:
-        for key, since in list(self._since.items()):
-            if now - since < _SECONDS:
-                break
+        # In the order of their times, so that a burst does not look at all of them for each.
+        while self._since:
+            key = next(iter(self._since))
+            if now - self._since[key] < _SECONDS:
+                return
             del self._since[key]
