@@ -25,7 +25,7 @@ from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.testing.memory_registry import MemoryRegistry
 from lifecycle_sync.testing.registry_contract_base import House, RegistryContractBase
-from lifecycle_sync.testing.registry_contract_replay import Story, hours, learned
+from lifecycle_sync.testing.story import Story, hours, learned
 
 STATES = st.sampled_from(list(LifecycleState))
 HOURS = st.integers(1, 12)

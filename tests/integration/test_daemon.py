@@ -171,7 +171,7 @@ def in_days(house: House, monkeypatch, days: float) -> None:
 def test_what_is_past_its_grace_is_purged(trashed, house, monkeypatch):
     with trashed.daemon() as daemon:
         daemon.once()
-        monkeypatch.setattr(house.engine.decisions, "clock_reason", lambda: "")
+        monkeypatch.setattr(house.engine.clock_doubt, "reason", lambda: "")
         in_days(house, monkeypatch, 31)
         daemon.follow(SOON_SECONDS)
     assert left_in_trash(house) == 0

@@ -93,7 +93,7 @@ def estate(tmp_path: Path) -> Iterator[Estate]:
 
 def trusted(estate: Estate) -> None:
     """A person has looked at the clock."""
-    estate.engine.decisions.trust_clock()
+    estate.engine.clock_doubt.trust()
     estate.sync()
     estate.engine.decisions.settle()
 
@@ -237,7 +237,7 @@ def test_a_clock_that_was_set_keeps_everything_until_somebody_has_looked(estate:
     assert estate.guards() == {"clock"}
     estate.apply()
     assert (estate.root / "report.txt").exists()
-    assert estate.engine.decisions.trust_clock()
+    assert estate.engine.clock_doubt.trust()
     assert estate.due()["report.txt"] is Verb.DELETE
 
 

@@ -293,7 +293,7 @@ def test_while_the_clock_is_in_doubt_no_file_counts_as_old(house, storage, monke
     monkeypatch.setenv("TEMP_STORAGE_CLEANUP_ENABLE_STORAGE_MONITORING", "false")
     storage.put("old")
     house.reopen(temp_roots=(storage.base,))
-    monkeypatch.setattr(house.engine.decisions, "clock_reason", lambda: "it is a year ahead")
+    monkeypatch.setattr(house.engine.clock_doubt, "reason", lambda: "it is a year ahead")
     run = Run(house, lambda: True)
     assert storage.left() == {"old"}
     assert any(it.operation == "clean up temporary files" for it in run.troubles)
@@ -307,7 +307,7 @@ def test_a_clock_that_is_set_ahead_meanwhile_makes_no_file_old(house, storage, m
     keeping = TempKeeping(house.engine, CancelToken())
     real = SystemClock.now_ns
     monkeypatch.setattr(SystemClock, "now_ns", lambda self: real(self) + 366 * NS_PER_DAY)
-    monkeypatch.setattr(house.engine.decisions, "clock_reason", lambda: "")
+    monkeypatch.setattr(house.engine.clock_doubt, "reason", lambda: "")
     by_itself.scheduled()
     with keeping:
         keeping.clean()

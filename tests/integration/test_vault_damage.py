@@ -14,8 +14,8 @@ import pytest
 from lifecycle_sync.errors import NotFoundError, VaultCorruptError, VaultError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import VersionEvent
+from lifecycle_sync.vault.content_lines import ObjectLine, PackLine, decode_content_line
 from lifecycle_sync.vault.frames import FrameCompressor
-from lifecycle_sync.vault.manifest import ObjectLine, PackLine, decode_content_line
 from lifecycle_sync.vault.verify import Problem
 from tests.support.vaults import REPOSITORY, VaultHouse, flip, key_of, read
 

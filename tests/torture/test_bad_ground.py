@@ -278,7 +278,7 @@ def test_the_clock_steps_a_year_ahead_and_back(tmp_path):
     fill(watched)
     with watched.following():
         watched.assert_equal()
-        assert watched.engine.decisions.clock_reason() == ""
+        assert watched.engine.clock_doubt.reason() == ""
         for step, ahead_ns in enumerate((_YEAR_NS, 0, -_YEAR_NS, 0)):
             clock.ahead_ns = ahead_ns
             gone = f"d2/{4 * step + 2}"
@@ -293,4 +293,4 @@ def test_the_clock_steps_a_year_ahead_and_back(tmp_path):
             watched.follower.look_at_all()
             assert len(oracle.records(watched.engine)) == FILES
             # Until a person says that the time is right, nothing is archived, deleted or purged.
-            assert "the last run" in watched.engine.decisions.clock_reason()
+            assert "the last run" in watched.engine.clock_doubt.reason()

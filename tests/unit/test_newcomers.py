@@ -12,7 +12,7 @@ from lifecycle_sync.observe.newcomers import Newcomers
 def passed(monkeypatch):
     """Seconds by the clock that they read."""
     seconds = [100.0]
-    monkeypatch.setattr(newcomers.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr("time.monotonic", lambda: seconds[0])
     return seconds
 
 

@@ -28,6 +28,7 @@ from lifecycle_sync.decide.retention import (
 from lifecycle_sync.model.file import FileFlag, FileType, Tracking
 from lifecycle_sync.model.plan import KeptVersion, MarkedFile, VersionMark
 from lifecycle_sync.model.policy import SHIPPED, KeepRules, LifecyclePolicy, Match
+from lifecycle_sync.testing.memory_due import as_told
 from tests.support import timelines as timelines_
 from tests.support.subjects import DAY, NOW, subject
 
@@ -315,21 +316,9 @@ def test_marks_are_believed_only_where_judging_anew_comes_to_the_same():
         if seed % 2:
             ids = {it.version_id for it in of if chosen.random() < 0.5}
         marked = [it for it in of if it.version_id in ids]
-        others = [it.kept_ns for it in of if it.version_id not in ids]
         if not marked:
             continue
-        told = MarkedFile(
-            file.file_id,
-            ",".join(["1"] * len(marked)),
-            "".join(it.version_id.hex() for it in marked),
-            5 * len(marked),
-            max(it.kept_ns for it in marked),
-            len(others),
-            min(others, default=None),
-            file.repository_id,
-            file.file_type,
-            file.explicit,
-        )
+        told = as_told(file, marked, [it for it in of if it.version_id not in ids])
         found = newest_alone(rules, file.file_type, file.explicit)
         if found is None or not as_marked(told, found[1]):
             doubted += 1

@@ -80,10 +80,10 @@ def confirm(session: Session, dir: tuple[str, ...], guard: str, yes: bool, dry_r
 
     with session.engine() as engine:
         if guard == "clock":
-            reason = engine.decisions.clock_reason()
+            reason = engine.clock_doubt.reason()
             if reason and not dry_run:
                 _ask(session, f"{reason}. Is the date right?", yes=yes)
-                engine.decisions.trust_clock()
+                engine.clock_doubt.trust()
             _say_clock(session, reason, dry_run=dry_run)
             return
         roots = [engine.roots.get(name) for name in dir] or None

@@ -263,7 +263,7 @@ class Daemon:
 
     def _purge(self) -> None:
         """Unlink what lies in the trashes past its grace."""
-        doubt = self._engine.decisions.clock_reason()
+        doubt = self._engine.clock_doubt.reason()
         if doubt:
             self._on_trouble(_clock_error(doubt, "the trash is not purged"))
             return
@@ -302,7 +302,7 @@ class Daemon:
             return
         # Whatever comes of it, it is not asked of the same trash every half a minute.
         self._full_until[repository.repository_id] = now + self._engine.settings.cleanup_interval
-        doubt = self._engine.decisions.clock_reason()
+        doubt = self._engine.clock_doubt.reason()
         if doubt:
             raise _clock_error(doubt, "nothing is purged to make room")
         relief = self._engine.making_room.relieve(repository, self._cancel)

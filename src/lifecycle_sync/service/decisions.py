@@ -13,13 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import (
-    NS_PER_DAY,
-    NS_PER_SECOND,
-    Clock,
-    SystemClock,
-    kernel_clock_is_synchronised,
-)
+from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND, Clock
 from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.choice import Considered, Rules
@@ -36,7 +30,7 @@ from lifecycle_sync.decide.planning import (
     plan,
 )
 from lifecycle_sync.model.file import Tracking
-from lifecycle_sync.model.hold import Hold, Switch
+from lifecycle_sync.model.hold import Hold
 from lifecycle_sync.model.operation import RunStatus
 from lifecycle_sync.model.plan import (
     DESTRUCTIVE,
@@ -52,6 +46,7 @@ from lifecycle_sync.model.plan import (
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.service.clock_doubt import ClockDoubt
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.proof import Proof
 from lifecycle_sync.service.retaining import VERSIONS_MAX, Found, Retained, Retaining, retained
@@ -65,9 +60,7 @@ _RUNS = 10
 _NEXT = 10
 # And of those that are due by now, whether they only have to grow older.
 _YOUNG = 100
-CLOCK, YOUNG = "clock", "young"
-# When a person last said that the time is right.
-_TRUSTED = "clock-trusted"
+YOUNG = "young"
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,7 @@ class Decisions:
         roots: Roots,
         space: Space,
         proof: Proof,
+        clock_doubt: ClockDoubt,
         *,
         settings: Settings,
         clock: Clock,
@@ -106,6 +100,7 @@ class Decisions:
         self._roots = roots
         self._space = space
         self._proof = proof
+        self._clock_doubt = clock_doubt
         self._settings = settings
         self._clock = clock
         self._retaining = Retaining(registry)
@@ -275,7 +270,7 @@ class Decisions:
             at_ns,
             held,
             paused=self._paused(),
-            clock=self.clock_reason(),
+            clock=self._clock_doubt.reason(),
             min_age_ns=self._min_age_ns,
             unproven=unproven,
         )
@@ -324,7 +319,7 @@ class Decisions:
         plan was made; `deletions` are to be done."""
         now_ns = self._clock.now_ns()
         root = self._fact(repository, now_ns, now_ns)
-        clock = self.clock_reason()
+        clock = self._clock_doubt.reason()
         why = ""
         if clock:
             why = f"clock: {clock}"
@@ -378,38 +373,7 @@ class Decisions:
         ]
         return max(counts, default=0)
 
-    # -- the clock -------------------------------------------------------------------------
-
-    def heartbeat(self) -> None:
-        """Note it if the clock was set since the last run: called before a run is begun. What it
-        says stays until the kernel's clock is synchronised or a person confirms."""
-        reason = self._clock_is_off()
-        if reason and self._registry.switch(CLOCK) is None:
-            self._registry.set_switch(Switch(CLOCK, reason, "", self._clock.now_ns()))
-
-    def clock_reason(self) -> str:
-        """Why the clock is in doubt; empty when it is not."""
-        if type(self._clock) is SystemClock and kernel_clock_is_synchronised():
-            return ""
-        noted = self._registry.switch(CLOCK)
-        return noted.reason if noted is not None else self._clock_is_off()
-
-    def trust_clock(self) -> bool:
-        """A person says that the time is right; whether it was in doubt."""
-        doubted = bool(self.clock_reason())
-        self._registry.set_switch(Switch(_TRUSTED, "", "", self._clock.now_ns()))
-        self._registry.clear_switch(CLOCK)
-        return doubted
-
-    def _clock_is_off(self) -> str:
-        now_ns = self._clock.now_ns()
-        beats = [it.ended_ns or it.started_ns for it in self._registry.runs(None, 1)]
-        beats += [it.ended_ns or it.started_ns for it in self._registry.acts(None, 1)]
-        verdict = guards.clock(now_ns, max(beats, default=None))
-        trusted = self._registry.switch(_TRUSTED)
-        if verdict.passed or (trusted and guards.clock(now_ns, trusted.at_ns).passed):
-            return ""
-        return verdict.reason
+    # -- what comes next ------------------------------------------------------------------
 
     def upcoming(self) -> Action | None:
         """What happens next by the dates that are known, as things are; None where nothing will.

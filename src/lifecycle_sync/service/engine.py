@@ -24,6 +24,7 @@ from lifecycle_sync.model.operation import RunType
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service.acts import Acts
+from lifecycle_sync.service.clock_doubt import ClockDoubt
 from lifecycle_sync.service.cycle import Cycle, SyncReport
 from lifecycle_sync.service.decisions import Decisions
 from lifecycle_sync.service.locks import Locks
@@ -81,8 +82,15 @@ class Engine:
         )
         self.space = Space(self._fs, settings)
         self.making_room = MakingRoom(self.space, registry, self.acts)
+        self.clock_doubt = ClockDoubt(registry, self._clock)
         self.decisions = Decisions(
-            registry, self.roots, self.space, self.proof, settings=settings, clock=self._clock
+            registry,
+            self.roots,
+            self.space,
+            self.proof,
+            self.clock_doubt,
+            settings=settings,
+            clock=self._clock,
         )
         self.statements = Statements(registry, self.vaults, self._clock)
         self.files = SingleFiles(
@@ -181,7 +189,7 @@ class Engine:
         a report each. One root's failure does not keep the others waiting: it is in its report.
         `on_report` is called in this thread. Raises `CancelledError` only.
         """
-        self.decisions.heartbeat()
+        self.clock_doubt.heartbeat()
         wanted = self.roots.all() if repositories is None else repositories
         passes = [
             (repository, folder)

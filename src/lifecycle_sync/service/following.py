@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import BusyError, CancelledError, LifecycleError, NotFoundError
@@ -29,14 +28,13 @@ from lifecycle_sync.service.pace import NEVER, Pace
 from lifecycle_sync.service.progress import Progress
 from lifecycle_sync.service.scan import ScanCounts
 from lifecycle_sync.service.settling import Settler
-from lifecycle_sync.service.watch_health import Alarm, RootHealth, WatchMode, health_text
+from lifecycle_sync.service.watch_health import Alarm, HealthNotes, RootHealth
 from lifecycle_sync.service.watch_keeper import FollowOptions, WatchKeeper
 
 _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 0.2
 _LOCK_SECONDS = 1.0
-_NOTE_SECONDS = 5.0
 # Losses that the shrink guard takes together, though they came look by look.
 _LATELY_SECONDS = 300.0
 
@@ -89,8 +87,7 @@ class RootFollower:
         self._checked = time.monotonic()
         self._losses: list[tuple[float, int]] = []
         self._looks = self._recrawls = self._taken = 0
-        self._noted: tuple[WatchMode, tuple[str, ...], int] | None = None
-        self._noted_at = float("-inf")
+        self._notes = HealthNotes(engine.registry, repository, engine.clock)
         self._thread: threading.Thread | None = None
 
     # -- for others ------------------------------------------------------------------------
@@ -116,13 +113,7 @@ class RootFollower:
         if self._thread is not None and self._thread.is_alive():
             self._thread.join()
         self._dirt.add(self._keeper.stop())
-        try:
-            stopped = replace(self.health(), mode=WatchMode.STOPPED, process_id=0)
-            self._engine.registry.note_health(
-                self.repository.repository_id, self._engine.now_ns(), health_text(stopped)
-            )
-        except LifecycleError:
-            pass  # the root was removed, or the disk is full: nobody watches either way
+        self._notes.stopped(self.health())
 
     def wait_ready(self, seconds: float) -> bool:
         """Wait until what can be watched is."""
@@ -197,7 +188,7 @@ class RootFollower:
             # What is lost from here on is lost again.
             self._dirt.lost = False
             # Before there is a run of a time that may be wrong.
-            self._engine.decisions.heartbeat()
+            self._engine.clock_doubt.heartbeat()
             contents = {path: names for path, names in self._dirt.folders.items() if names != set()}
             begun = time.monotonic()
             report = self._engine.cycle.sync(
@@ -441,7 +432,7 @@ class RootFollower:
 
     def _look(self, dirt: Dirt) -> Settled:
         engine, repository = self._engine, self.repository
-        engine.decisions.heartbeat()
+        engine.clock_doubt.heartbeat()
         with engine.locks.hold(
             "scan",
             repository.repository_id,
@@ -491,26 +482,4 @@ class RootFollower:
     # -- telling ---------------------------------------------------------------------------
 
     def _note_health(self) -> None:
-        """Into the registry, when there is something new and not all the time."""
-        health = self.health()
-        what = (health.mode, tuple(alarm.name for alarm in health.alarms), self._looks)
-        now = time.monotonic()
-        if what == self._noted or (
-            self._noted is not None
-            and what[:2] == self._noted[:2]
-            and now - self._noted_at < _NOTE_SECONDS
-        ):
-            return
-        for alarm in health.alarms:
-            if self._noted is None or alarm.name not in self._noted[1]:
-                _log.warning(
-                    "%s: %s: %s (%s)",
-                    os.fsdecode(self.repository.path),
-                    alarm.name,
-                    alarm.text,
-                    alarm.remedy,
-                )
-        self._noted, self._noted_at = what, now
-        self._engine.registry.note_health(
-            self.repository.repository_id, self._engine.now_ns(), health_text(health)
-        )
+        self._notes.note(self.health())

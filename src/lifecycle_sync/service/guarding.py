@@ -48,7 +48,7 @@ def stops(engine: Engine) -> list[Stop]:
     paused = engine.registry.switch("pause")
     if paused is not None:
         found.append(Stop("pause", pause_words(paused), "`lifecycle resume` lets it go on"))
-    doubt = engine.decisions.clock_reason()
+    doubt = engine.clock_doubt.reason()
     if doubt:
         remedy = "check the date; if it is right, `lifecycle confirm --guard clock`"
         found.append(Stop("clock", doubt, remedy))

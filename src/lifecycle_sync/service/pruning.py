@@ -152,7 +152,7 @@ def _note(engine: Engine, outcome: PruneOutcome) -> None:
 def _refuse(engine: Engine, how: How) -> None:
     if how.dry_run:
         return
-    doubt = engine.decisions.clock_reason()
+    doubt = engine.clock_doubt.reason()
     if doubt:
         raise GuardError(
             f"{doubt}: nothing is pruned",

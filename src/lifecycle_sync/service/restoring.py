@@ -42,7 +42,7 @@ def restore(engine: Engine, order: RestoreOrder, how: How) -> list[RootOutcome]:
         if how.dry_run:
             vault = held.enter_context(engine.vaults.look_into(VaultKind.BACKUP))
         else:
-            engine.decisions.heartbeat()
+            engine.clock_doubt.heartbeat()
             elsewhere = order.to is not None
             vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=elsewhere)
             engine.vaults.take_up(to_read=elsewhere)

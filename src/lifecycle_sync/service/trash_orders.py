@@ -113,7 +113,7 @@ def undelete(engine: Engine, names: Sequence[str], how: How) -> list[RootOutcome
     targets = [resolve_gone(engine, name, "undelete") for name in names]
     engine.vaults.check_places()
     if not how.dry_run:
-        engine.decisions.heartbeat()
+        engine.clock_doubt.heartbeat()
 
     def one(repository: Repository, part: list[Target]) -> RootOutcome:
         engine.acts.check_root(repository, "undelete")
@@ -185,7 +185,7 @@ def purge(
     else:
         roots = all_roots(engine, "purge")
     engine.vaults.check_places()
-    doubt = engine.decisions.clock_reason()
+    doubt = engine.clock_doubt.reason()
     if doubt and not how.dry_run:
         raise GuardError(
             f"{doubt}: nothing is purged",

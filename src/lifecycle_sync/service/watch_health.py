@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from dataclasses import asdict, dataclass, field
+import time
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from lifecycle_sync.clock import Clock
+from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.model.repository import Repository
+from lifecycle_sync.registry.protocol import Registry
+
+_log = logging.getLogger(__name__)
+
+_NOTE_SECONDS = 5.0
 
 
 class WatchMode(StrEnum):
@@ -102,3 +113,46 @@ def health_of_text(text: str) -> RootHealth | None:
 
 def _utf8(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+class HealthNotes:
+    """Notes in the registry how the watching of one root fares, and logs alarms as they come."""
+
+    def __init__(self, registry: Registry, repository: Repository, clock: Clock) -> None:
+        self._registry = registry
+        self._repository = repository
+        self._clock = clock
+        self._noted: tuple[WatchMode, tuple[str, ...], int] | None = None
+        self._noted_at = float("-inf")
+
+    def note(self, health: RootHealth) -> None:
+        """When there is something new, and not all the time."""
+        before, now = self._noted, time.monotonic()
+        what = (health.mode, tuple(alarm.name for alarm in health.alarms), health.looks)
+        if what == before or (
+            before is not None and what[:2] == before[:2] and now - self._noted_at < _NOTE_SECONDS
+        ):
+            return
+        for alarm in health.alarms:
+            if before is None or alarm.name not in before[1]:
+                _log.warning(
+                    "%s: %s: %s (%s)",
+                    os.fsdecode(self._repository.path),
+                    alarm.name,
+                    alarm.text,
+                    alarm.remedy,
+                )
+        self._noted, self._noted_at = what, now
+        self._write(health)
+
+    def stopped(self, health: RootHealth) -> None:
+        """Nobody watches any more."""
+        try:
+            self._write(replace(health, mode=WatchMode.STOPPED, process_id=0))
+        except LifecycleError:
+            pass  # the root was removed, or the disk is full: nobody watches either way
+
+    def _write(self, health: RootHealth) -> None:
+        self._registry.note_health(
+            self._repository.repository_id, self._clock.now_ns(), health_text(health)
+        )

@@ -115,22 +115,8 @@ class MemoryDue(MemoryBase):
         for file_id in sorted(kept.keys() & subjects.keys()):
             file, of = subjects[file_id], kept[file_id][::-1]
             beyond = [it for it in of if it.beyond_ns is not None]
-            others = [it.kept_ns for it in of if it.beyond_ns is None]
             if beyond and file.tracking == Tracking.TRACKED and not file.flags & FileFlag.SUSPECT:
-                found.append(
-                    MarkedFile(
-                        file_id,
-                        ",".join(str(it.number) for it in beyond),
-                        "".join(it.version_id.hex() for it in beyond).upper(),
-                        sum(it.size for it in beyond),
-                        max(it.kept_ns for it in beyond),
-                        len(others),
-                        min(others, default=None),
-                        file.repository_id,
-                        file.file_type,
-                        file.explicit,
-                    )
-                )
+                found.append(as_told(file, beyond, [it for it in of if it.beyond_ns is None]))
         return found, marked[-1] if marked else None
 
     def note_download(self, file_id: bytes, at_ns: int, now_ns: int) -> None:
@@ -210,3 +196,21 @@ class MemoryDue(MemoryBase):
             next_due_ns=due_ns,
             downloaded_ns=tables.downloads.get(file.file_id),
         )
+
+
+def as_told(
+    file: Subject, beyond: Sequence[KeptVersion], others: Sequence[KeptVersion]
+) -> MarkedFile:
+    """A file with versions that are marked, the oldest first, and others that are not."""
+    return MarkedFile(
+        file.file_id,
+        ",".join(str(it.number) for it in beyond),
+        "".join(it.version_id.hex() for it in beyond).upper(),
+        sum(it.size for it in beyond),
+        max(it.kept_ns for it in beyond),
+        len(others),
+        min((it.kept_ns for it in others), default=None),
+        file.repository_id,
+        file.file_type,
+        file.explicit,
+    )

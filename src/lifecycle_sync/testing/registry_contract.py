@@ -16,6 +16,7 @@ from lifecycle_sync.testing.registry_contract_acts import (
     ActRunContract,
     IntentContract,
 )
+from lifecycle_sync.testing.registry_contract_beside import ScanBesideActContract
 from lifecycle_sync.testing.registry_contract_conflicts import ConflictContract
 from lifecycle_sync.testing.registry_contract_directories import DirectoryContract
 from lifecycle_sync.testing.registry_contract_due import DueContract
@@ -24,10 +25,7 @@ from lifecycle_sync.testing.registry_contract_hashes import HashContract
 from lifecycle_sync.testing.registry_contract_holds import HoldContract, PolicyContract
 from lifecycle_sync.testing.registry_contract_jobs import JobContract
 from lifecycle_sync.testing.registry_contract_loose import LooseContract
-from lifecycle_sync.testing.registry_contract_outcomes import (
-    OutcomeContract,
-    ScanBesideActContract,
-)
+from lifecycle_sync.testing.registry_contract_outcomes import OutcomeContract
 from lifecycle_sync.testing.registry_contract_queries import FindContract
 from lifecycle_sync.testing.registry_contract_replay import ReplayContract
 from lifecycle_sync.testing.registry_contract_repositories import (

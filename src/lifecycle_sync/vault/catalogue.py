@@ -16,6 +16,7 @@ from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
 from lifecycle_sync.model.event import CondemnedEvent, Event, GivenUpEvent, PrunedEvent
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.content_lines import ObjectLine, PackLine, decode_content_line
 from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.format import (
     MANIFESTS,
@@ -23,15 +24,7 @@ from lifecycle_sync.vault.format import (
     split_manifest_name,
 )
 from lifecycle_sync.vault.index import Index, KnownManifest
-from lifecycle_sync.vault.manifest import (
-    GoneError,
-    Header,
-    ManifestReader,
-    ManifestWriter,
-    ObjectLine,
-    PackLine,
-    decode_content_line,
-)
+from lifecycle_sync.vault.manifest import GoneError, Header, ManifestReader, ManifestWriter
 from lifecycle_sync.vault.sealing import drop_kept, keep, readable
 
 _log = logging.getLogger("lifecycle_sync.vault")

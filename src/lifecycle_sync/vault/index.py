@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.content_lines import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.format import algorithm_name, code_byte
 from lifecycle_sync.vault.index_checks import IndexChecks
 from lifecycle_sync.vault.index_file import Connection
 from lifecycle_sync.vault.index_pruned import IndexPruned
-from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart, PackLine
 from lifecycle_sync.vault.pack import Member
 
 # The tables of what manifests tell.

@@ -15,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.content_lines import ObjectLine, ObjectPart
 from lifecycle_sync.vault.format import OBJECTS, PART_SIZE_MAX, Part, object_name, part_tail
 from lifecycle_sync.vault.frames import FrameStream, level_for, new_hasher
-from lifecycle_sync.vault.manifest import ObjectLine, ObjectPart
 from lifecycle_sync.vault.sealing import NamedUpload
 
 _BLOCK_SIZE = 1 << 20

@@ -18,6 +18,14 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import StorageError, VaultCorruptError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.content_lines import (
+    ObjectLine,
+    ObjectPart,
+    PackLine,
+    decode_content_line,
+    object_line,
+    pack_line,
+)
 from lifecycle_sync.vault.format import (
     MANIFESTS,
     OBJECTS,
@@ -31,16 +39,7 @@ from lifecycle_sync.vault.format import (
 )
 from lifecycle_sync.vault.frames import FrameError
 from lifecycle_sync.vault.heads import copy_heads
-from lifecycle_sync.vault.manifest import (
-    ManifestReader,
-    ManifestWriter,
-    ObjectLine,
-    ObjectPart,
-    PackLine,
-    decode_content_line,
-    object_line,
-    pack_line,
-)
+from lifecycle_sync.vault.manifest import ManifestReader, ManifestWriter
 from lifecycle_sync.vault.sealing import NamedUpload, SealedStorage, opened
 from lifecycle_sync.vault.vault import Vault
 

@@ -21,6 +21,15 @@ from lifecycle_sync.errors import (
 )
 from lifecycle_sync.model.event import GivenUpEvent
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.content_lines import (
+    ObjectLine,
+    ObjectPart,
+    PackLine,
+    decode_content_line,
+    object_line,
+    pack_line,
+    split_pack,
+)
 from lifecycle_sync.vault.events import encode_event
 from lifecycle_sync.vault.format import (
     OBJECTS,
@@ -34,17 +43,7 @@ from lifecycle_sync.vault.format import (
 )
 from lifecycle_sync.vault.frames import FrameError, content_size_of, whole_frames
 from lifecycle_sync.vault.index import key_blob
-from lifecycle_sync.vault.manifest import (
-    ManifestWriter,
-    ObjectLine,
-    ObjectPart,
-    PackLine,
-    decode_content_line,
-    decode_header,
-    object_line,
-    pack_line,
-    split_pack,
-)
+from lifecycle_sync.vault.manifest import ManifestWriter, decode_header
 from lifecycle_sync.vault.pack import PackContents, read_directory
 from lifecycle_sync.vault.sealing import opened, read_end
 

@@ -6,12 +6,13 @@ from lifecycle_sync.errors import StorageError, VaultCorruptError, VaultKeyError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import UnknownEvent, VersionEvent
 from lifecycle_sync.vault import format as vault_format
+from lifecycle_sync.vault.content_lines import decode_content_line
 from lifecycle_sync.vault.events import decode_event, look_at
 from lifecycle_sync.vault.examination import BATCH, HERE, Examination
 from lifecycle_sync.vault.findings import Problem
 from lifecycle_sync.vault.format import MANIFESTS
 from lifecycle_sync.vault.index import key_blob
-from lifecycle_sync.vault.manifest import ManifestReader, decode_content_line
+from lifecycle_sync.vault.manifest import ManifestReader
 
 
 def check_manifests(look: Examination) -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 
 from lifecycle_sync.errors import StorageError, StorageMissingError
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.content_lines import ObjectPart
 from lifecycle_sync.vault.examination import BATCH, HERE, Examination
 from lifecycle_sync.vault.findings import Problem
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
@@ -21,7 +22,6 @@ from lifecycle_sync.vault.frames import (
     unpack_stream,
 )
 from lifecycle_sync.vault.hashing import hash_files
-from lifecycle_sync.vault.manifest import ObjectPart
 from lifecycle_sync.vault.pack import Member
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import opened

@@ -36,6 +36,13 @@ from lifecycle_sync.model.event import (
     VersionEvent,
 )
 from lifecycle_sync.storage.protocol import Storage
+from lifecycle_sync.vault.content_lines import (
+    ObjectLine,
+    PackLine,
+    object_line,
+    pack_line,
+    split_pack,
+)
 from lifecycle_sync.vault.copying_out import put_again, put_member, put_object
 from lifecycle_sync.vault.events import VersionLine, encode_event, told_at
 from lifecycle_sync.vault.format import (
@@ -47,14 +54,7 @@ from lifecycle_sync.vault.format import (
 )
 from lifecycle_sync.vault.frames import FrameCompressor, key_of
 from lifecycle_sync.vault.index import ObjectPlace, key_blob, key_of_blob
-from lifecycle_sync.vault.manifest import (
-    ManifestWriter,
-    ObjectLine,
-    PackLine,
-    object_line,
-    pack_line,
-    split_pack,
-)
+from lifecycle_sync.vault.manifest import ManifestWriter
 from lifecycle_sync.vault.objects import ObjectUpload, Workers
 from lifecycle_sync.vault.pack import PACK_SIZE_MAX, PackBuilder, PackContents, Packed, packed
 from lifecycle_sync.vault.sealing import opened, seal

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.content_lines import decode_content_line, pack_line, split_pack
 from lifecycle_sync.vault.frames import FrameCompressor, content_size_of, unpack_frame
-from lifecycle_sync.vault.manifest import decode_content_line, pack_line, split_pack
 from lifecycle_sync.vault.pack import (
     PACK_SIZE_MAX,
     PackBuilder,

@@ -37,7 +37,7 @@ class TempKeeping:
         settings, registry = engine.settings, engine.registry
         # A clock that is set ahead while this runs makes no file old.
         clock = SteadyClock(engine.clock)
-        self._doubt = engine.decisions.clock_reason
+        self._doubt = engine.clock_doubt.reason
         self._cancel = cancel
         self._monitors: list[Monitor] = []
         self._open = ExitStack()
