@@ -216,8 +216,8 @@ PROOFS = [
     Proof(
         "breaker",
         _APPLYING,
-        "            if breaker.tripped:\n",
-        "            if False:\n",
+        "    if breaker.tripped:\n",
+        "    if False:\n",
         "tests/integration/test_guards_at_use.py",
     ),
     Proof(
@@ -360,8 +360,8 @@ PROOFS = [
     Proof(
         "suspect, when a vault reads",
         f"{_PACKAGE}/act/keeping.py",
-        "            if comparable and not file.hash_due and key.digest != file.checksum:",
-        "            if False:",
+        "                    and not file.hash_due\n",
+        "                    and False\n",
         "tests/integration/test_reading.py",
     ),
     Proof(
@@ -374,8 +374,8 @@ PROOFS = [
     Proof(
         "restored bytes durable before their names",
         f"{_PACKAGE}/act/restore.py",
-        "            self._sync_contents(made)\n            done += [",
-        "            done += [",
+        "            self._sync_contents(made)\n            # Where",
+        "            # Where",
         "tests/integration/test_restoring.py",
     ),
     Proof(
