@@ -14,7 +14,7 @@ import pytest
 from lifecycle_sync.clock import NS_PER_DAY, SystemClock
 from lifecycle_sync.config import load_config
 from lifecycle_sync.model.hold import Hold
-from lifecycle_sync.service import decisions
+from lifecycle_sync.service import clock_doubt
 from lifecycle_sync.service.engine import Engine
 from tests.support.command import Done, lifecycle, lifecycle_process, wait_for_line
 
@@ -39,7 +39,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unsynchronised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decisions, "kernel_clock_is_synchronised", lambda: False)
+    monkeypatch.setattr(clock_doubt, "kernel_clock_is_synchronised", lambda: False)
 
 
 def hold(path: Path, reason: str = "court order 7") -> None:
