@@ -31,7 +31,7 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
 
     Before each file the place itself is asked whether that is enough, so no more than one file a
     worker goes beyond it. Whose a file is, is asked once more right before its batch goes: a job
-    that came back to life meanwhile keeps its files. Where it is not enough, that is an error of
+    that came back to life meanwhile keeps its files. Where it was never enough, that is an error of
     the clean-up, with what was wanted and what was freed.
     """
     settings, limits, folder = cleanup.settings, cleanup.limits, cleanup.base
@@ -58,10 +58,15 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
             if tier is not None and not sweep.kept(file):
                 yield file, tier, reason
 
+    reached = False
+
     def enough() -> bool:
+        nonlocal reached
         over, inodes = excess(asked(cleanup.provider, folder), limits)
         # In a dry run nothing gets less.
-        return over <= tally.would_free - would_before and inodes <= tally.would
+        found = over <= tally.would_free - would_before and inodes <= tally.would
+        reached = reached or found
+        return found
 
     if cleanup.trash is not None and not settings.keep_temp_files_for_debugging:
         _trash(cleanup.trash, folder, enough, sweep, tally)
@@ -94,7 +99,8 @@ def relieve(cleanup: TempCleanup, sweep: Sweep, tally: Tally, now_ns: int) -> No
         )
     for error in asked_jobs.errors:
         tally.failed(error, log=False)
-    if not enough() and not tally.dry_run:
+    # What others have written since it was enough is for the next one.
+    if not (enough() or reached or tally.dry_run):
         _alarm(tally, wanted, wanted_inodes, tally.freed - freed_before, cleanup)
 
 
