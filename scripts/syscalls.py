@@ -5,6 +5,8 @@ say that they were done, of orders that keep, copy, archive, delete, restore, pr
 rewrite, give up what is lost and change who reads, of encrypted vaults, too. `--point` repeats one;
 `--step N` takes each Nth of the many writes of a database; `--minutes M` and `--sample N` try for
 so long, or so many points, spread evenly over orders, faults and calls, from where `--seed` says.
+`--tried FILE` passes over the points that are in that file and writes down there what is tried, so
+that all of them can be tried in parts, one order after the other as `--order` names them.
 
 Ends with 0 when nothing was lost, 77 where strace may not be used here.
 """
@@ -43,12 +45,12 @@ def _try(point: Point) -> tuple[int, str]:
 
 def _points(step: int, orders: list[str], faults: list[str]) -> list[Point]:
     disturbed = Disturbed(_PLACE)
+    deeds = {deed.name: deed for deed in _ORDERS}
     found = [
         point
-        for deed in _ORDERS
-        if deed.name in orders
+        for name in orders
         for fault in faults
-        for point in disturbed.points(deed, fault)
+        for point in disturbed.points(deeds[name], fault)
     ]
     return [it for it in found if it.call != "pwrite64" or it.number % step == 0]
 
@@ -63,6 +65,21 @@ def _spread(points: list[Point], seed: int) -> list[Point]:
     return [points[number] for number in order]
 
 
+class _Tried:
+    """The points that were tried by then and held, a line each, in a file; those that did not hold
+    are tried again. Without a file, none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        there = path is not None and path.exists()
+        self.before = set(path.read_text().split()) if path and there else set()
+
+    def note(self, point: Point) -> None:
+        if self._path is not None:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(f"{point}\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [deed.name for deed in _ORDERS]
@@ -72,6 +89,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many of all points")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0, help="from where the sample is taken")
+    parser.add_argument("--tried", type=Path, help="a file of points that need not be tried again")
     parser.add_argument("--point", help="only this one, as it was printed")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
@@ -84,7 +102,9 @@ def main() -> int:
     else:
         points = _points(chosen.step, chosen.order or names, chosen.fault or list(FAULTS))
     total = len(points)
-    if chosen.sample or chosen.minutes < float("inf"):
+    tried = _Tried(chosen.tried)
+    points = [it for it in points if str(it) not in tried.before]
+    if chosen.sample or (chosen.minutes < float("inf") and chosen.tried is None):
         points = _spread(points, chosen.seed)[: chosen.sample or total]
     begun = time.monotonic()
     codes: Counter[str] = Counter()
@@ -97,6 +117,8 @@ def main() -> int:
                 if wrong:
                     failures += 1
                     print(f"make syscalls SYSCALLS_ARGS='--point {point}': {wrong}", flush=True)
+                else:
+                    tried.note(point)
     counts = ", ".join(f"{count:,} {code}" for code, count in sorted(codes.items()))
     print(
         f"{codes.total():,} of {total:,} points ({counts}, by fault and exit code):"

@@ -108,9 +108,11 @@ class Disturbed:
         (deed,) = (it for it in [*DEEDS, *ALONE] if it.name == point.deed)
         with self._outside(deed) as outside:
             when = f"{point.number}{'+' if point.lasting else ''}"
+            # Stopping at these calls alone takes half the time, but no signal is given then.
+            quick = [] if point.fault == "kill" else ["--seccomp-bpf"]
             process = outside.start(
                 deed.words,
-                *("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={point.call}"),
+                *("strace", "-f", *quick, "-qq", "-o", "/dev/null", "-e", f"trace={point.call}"),
                 *("-e", f"inject={point.call}:{FAULTS[point.fault][0]}:when={when}"),
             )
             _out, err = process.communicate(timeout=120)
