@@ -199,6 +199,37 @@ def test_healed_from_a_copy_that_the_settings_name_everything_is_as_it_was(
     assert (shown.code, "read whole" in shown.out, "set aside" in shown.out) == (0, True, True)
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_a_copy_that_is_made_after_a_healing_takes_the_place_of_the_vault(
+    tree, place, tmp_path, monkeypatch, encrypted
+):
+    if encrypted:
+        public = lifecycle("vault", "keygen", tmp_path / "key").out.strip()
+        monkeypatch.setenv("LIFECYCLE_BACKUP_RECIPIENTS", public)
+        monkeypatch.setenv("LIFECYCLE_IDENTITY_PATH", str(tmp_path / "key"))
+    lifecycle("run", tree, "--once", "-q")
+    (tree / "large.bin").write_bytes(os.urandom(2_000_000))
+    assert lifecycle("backup", "-q").code == 0
+    first = Path(os.environ["XDG_DATA_HOME"]) / "lifecycle-sync/vault"
+    for path in [*(first / "packs").rglob("*.*"), *(first / "objects").rglob("*.*")]:
+        spoil(path)
+    assert lifecycle("verify", "--all", "--heal").code == 0
+    foreseen = lifecycle("vault", "copy", place, "--dry-run", "--json").document
+    done = lifecycle("vault", "copy", place, "--json").document
+    assert (done["copied"], done["bytes"]) == (foreseen["copied"], foreseen["bytes"])
+    shutil.rmtree(first)
+    monkeypatch.setenv("LIFECYCLE_BACKUP_PATH", str(place))
+    for how in ("--structure", "--all", "--contents"):
+        assert lifecycle("verify", how).code == 0
+    before = {name: (tree / name).read_bytes() for name in ("notes.txt", "large.bin")}
+    for name in before:
+        (tree / name).unlink()
+    assert lifecycle("restore", tree / "notes.txt", tree / "large.bin").code == 0
+    assert {name: (tree / name).read_bytes() for name in before} == before
+    assert lifecycle("vault", "prune", "--grace", "0", "--yes").code == 0
+    assert lifecycle("verify", "--contents").code == 0
+
+
 def test_all_copies_of_the_settings_are_brought_up_to_date_at_once(vault, place, monkeypatch):
     assert lifecycle("vault", "copy").code == 2
     monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{place}\n{place.parent / 'third'}")

@@ -318,10 +318,15 @@ def _damage(kind: VaultKind, it: Finding, name: str, *, healed: bool) -> Damage:
 def _remedy(kind: VaultKind, it: Finding) -> str:
     if it.problem is Problem.UNREADABLE:
         return "check the disk and its permissions, then verify again"
+    if it.subject.startswith(MANIFESTS) and it.problem is Problem.MISSING:
+        waits = "; where none has, `lifecycle vault give-up` ends the waiting for it"
+        return f"mend it from a copy that has it{waits if kind is VaultKind.BACKUP else ''}"
     if it.subject.startswith(MANIFESTS):
         return "`lifecycle verify --heal`, or mend it from a copy: the contents are still there"
     if not it.subject.startswith((PACKS, OBJECTS)):
         return "`lifecycle verify --heal` writes it anew"
+    if not it.lost and it.problem is Problem.MISSING:
+        return "it may have had what manifests ask for: `lifecycle verify --heal` looks in copies"
     if not it.lost:
         return "nothing that is kept is lost; `lifecycle verify --heal` sets it aside"
     if kind is VaultKind.ARCHIVE:

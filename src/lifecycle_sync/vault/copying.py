@@ -3,6 +3,9 @@
 All files of a vault are named by the SHA-256 of their bytes and never change, so a copy is of those
 that are not there yet; it can be cut off anywhere and goes on. Manifests go last, in order, so that
 at any moment the copy is a whole vault: as the first one was when the last of them was written.
+
+Of what was set aside as damaged only manifests go along: by them the copy knows, as the vault does,
+that nobody looks for them any more. What packs and objects had lies elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import StorageError
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.copy_choice import CopyChoice
-from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, split_manifest_name
+from lifecycle_sync.vault.format import (
+    MANIFESTS,
+    OBJECTS,
+    PACKS,
+    QUARANTINE,
+    manifest_path,
+    split_manifest_name,
+)
 from lifecycle_sync.vault.hashing import digest_named, hash_files
 from lifecycle_sync.vault.salvage import stored_files
 
@@ -60,8 +70,8 @@ def copy_files(
         if cancel is not None:
             cancel.check()
         size = source.size(name)
-        if size is None:
-            # Taken away since it was listed.
+        if size is None or (target is not None and sha256 is None and _is_known(target, name)):
+            # Taken away since it was listed; or set aside there, too, or whole there still.
             continue
         there = None if target is None else target.size(name)
         if there is None and choice is not None and _leaves_out(choice, name):
@@ -96,7 +106,7 @@ class CopyCheck:
 
 def _leaves_out(choice: CopyChoice, name: str) -> bool:
     # All manifests go everywhere: a copy knows of all versions, wherever their contents are.
-    return not name.startswith(MANIFESTS) and choice.leaves_out(name)
+    return not name.startswith((MANIFESTS, QUARANTINE)) and choice.leaves_out(name)
 
 
 def check_copy(
@@ -157,7 +167,8 @@ def check_copy(
     return report
 
 
-def _files(source: Storage) -> Iterator[tuple[str, bytes]]:
+def _files(source: Storage) -> Iterator[tuple[str, bytes | None]]:
+    """What is to be brought, and its SHA-256; of what is damaged there is none to be had."""
     # Listed first: whatever these speak of lies in the folders that are listed after them.
     manifests = [
         (number, name, sha256)
@@ -171,9 +182,21 @@ def _files(source: Storage) -> Iterator[tuple[str, bytes]]:
                 yield name, sha256
     for _, name, sha256 in sorted(manifests):
         yield f"{MANIFESTS}/{name}", sha256
+    # Nobody may take it for dealt with before what was told anew of it is there.
+    for name in sorted(source.names(QUARANTINE)):
+        if split_manifest_name(name) is not None:
+            yield f"{QUARANTINE}/{name}", None
 
 
-def _copy(source: Storage, target: Storage, name: str, sha256: bytes, report: CopyReport) -> bool:
+def _is_known(target: Storage, aside: str) -> bool:
+    """Whether a vault has a manifest that another one has set aside."""
+    whole = manifest_path(aside.rpartition("/")[2])
+    return target.size(aside) is not None or target.size(whole) is not None
+
+
+def _copy(
+    source: Storage, target: Storage, name: str, sha256: bytes | None, report: CopyReport
+) -> bool:
     upload = target.upload(name.partition("/")[0])
     try:
         digest = hashlib.sha256()
@@ -182,23 +205,26 @@ def _copy(source: Storage, target: Storage, name: str, sha256: bytes, report: Co
             try:
                 piece = next(pieces, None)
             except StorageError as error:
+                if sha256 is None:
+                    # It was damaged before; that it was set aside is what has to be known.
+                    break
                 report.damaged.append((name, error.cause))
                 return False
             if piece is None:
                 break
             digest.update(piece)
             upload.write(piece)
-        if digest.digest() != sha256:
+        if sha256 is not None and digest.digest() != sha256:
             report.damaged.append((name, "is not what its name says"))
             return False
-        upload.publish(name, sha256, replace=True)
+        upload.publish(name, digest.digest(), replace=True)
     finally:
         upload.discard()
     return True
 
 
-def _is_right(storage: Storage, name: str, sha256: bytes, *, check: bool) -> bool:
-    if not check:
+def _is_right(storage: Storage, name: str, sha256: bytes | None, *, check: bool) -> bool:
+    if not check or sha256 is None:
         return True
     digest = hashlib.sha256()
     try:

@@ -39,6 +39,9 @@ class Examination:
         self.report = VerifyReport()
         self.round_ns = vault.now_ns() if round_ns is None else round_ns
         self.bad: set[str] = set()
+        # Whether a version may name a content that was forgotten, so that nobody knows which file
+        # had it: some manifest says so, or could not be asked.
+        self.unsure = False
         self.set_aside = sorted(vault.storage.names(QUARANTINE))
 
     def found(
@@ -59,6 +62,12 @@ class Examination:
     def is_quarantined(self, name: str) -> bool:
         """Whether a file that is missing was found damaged once, and dealt with."""
         return name.rpartition("/")[2] in self.set_aside
+
+    def is_missed(self, name: str, lost: tuple[ContentKey, ...]) -> bool:
+        """Whether it is damage that a pack or object is not there in which these contents are
+        looked for. Where there are none, others have what it had, and it was set aside, or never
+        came to this copy."""
+        return bool(lost) or (self.unsure and not self.is_quarantined(name))
 
     def step(self, files: int, size: int) -> None:
         """So many files and bytes more were looked at. Raises `CancelledError`."""

@@ -44,11 +44,14 @@ def check_manifests(look: Examination) -> None:
                 index.note_checked(HERE, [path], look.vault.now_ns(), detail=versions)
         except VaultKeyError:
             # Its bytes are right; what they say takes a key.
+            look.unsure = True
             look.report.manifests += 1
             index.note_checked(HERE, [path], look.vault.now_ns())
         except VaultCorruptError as error:
+            look.unsure = True
             look.found(Problem.DAMAGED, f"{MANIFESTS}/{name}", error.cause)
         except StorageError as error:
+            look.unsure = True
             look.found(Problem.UNREADABLE, f"{MANIFESTS}/{name}", error.cause)
         else:
             look.report.manifests += 1
@@ -60,11 +63,13 @@ def check_manifests(look: Examination) -> None:
     for name in sorted(followed.keys() - names - repeated):
         if look.is_quarantined(name):
             continue
+        look.unsure = True
         detail = f"is missing: {followed[name]} was written after it"
         look.found(Problem.MISSING, f"{MANIFESTS}/{name}", detail)
     for name in look.vault.index.vanished():
         known = name in names or name in repeated or name in followed
         if not known and not look.is_quarantined(name):
+            look.unsure = True
             look.found(Problem.MISSING, f"{MANIFESTS}/{name}", "was there and is gone")
 
 
@@ -111,5 +116,6 @@ def _check_known(look: Examination, name: str, wanted: list[tuple[ContentKey, by
     left = index.unpruned(decode_event(raw) for raw in lacking)
     unknown = tuple(it.content for it in left if isinstance(it, VersionEvent) and it.content)
     if unknown:
+        look.unsure = True
         detail = f"speaks of {len(unknown)} contents that no manifest places"
         look.found(Problem.CONTRADICTORY, f"{MANIFESTS}/{name}", detail, unknown)

@@ -32,12 +32,15 @@ def check_packs(look: Examination) -> None:
     index = look.vault.index
     for place, sha256, length in index.packs():
         name = pack_name(sha256)
-        index.meet(HERE, [(name, length)], look.round_ns)
         size = look.storage.size(name)
+        lost = () if size is not None else tuple(it.key for it in index.members(place))
+        if size is None and not look.is_missed(name, lost):
+            # It may have been, a moment ago.
+            index.forget_met(HERE, [name])
+            continue
+        index.meet(HERE, [(name, length)], look.round_ns)
         if size is None:
-            lost = tuple(member.key for member in index.members(place))
-            if lost or not look.is_quarantined(name):
-                look.found(Problem.MISSING, name, "is missing", lost)
+            look.found(Problem.MISSING, name, "is missing", lost)
         elif not look.contents:
             if size != length:
                 check_pack(look, place, name, sha256)
@@ -114,18 +117,20 @@ def check_objects(look: Examination) -> None:
     for place, parts in index.objects():
         names = [object_name(part.sha256) for part in parts]
         stored = [part.stored for part in parts]
-        index.meet(HERE, zip(names, stored, strict=True), look.round_ns)
         found = index.key_at(-place)
         lost = () if found is None else (found[0],)
-        for name, part in zip(names, parts, strict=True):
-            size = look.storage.size(name)
+        sizes = dict(zip(names, map(look.storage.size, names), strict=True))
+        left = [it for it, size in sizes.items() if size is None and not look.is_missed(it, lost)]
+        met = [it for it in zip(names, stored, strict=True) if it[0] not in left]
+        index.meet(HERE, met, look.round_ns)
+        index.forget_met(HERE, left)
+        for name, length in met:
+            size = sizes[name]
             if size is None:
-                if lost or not look.is_quarantined(name):
-                    look.found(Problem.MISSING, name, "is missing", lost)
-            elif size != part.stored:
-                detail = f"has {size} bytes, not {part.stored}"
-                look.found(Problem.DAMAGED, name, detail, lost)
-        if look.contents:
+                look.found(Problem.MISSING, name, "is missing", lost)
+            elif size != length:
+                look.found(Problem.DAMAGED, name, f"has {size} bytes, not {length}", lost)
+        if look.contents and not left:
             _check_object(look, parts, found, lost)
             if look.bad.isdisjoint(names):
                 for name, size in zip(names, stored, strict=True):
