@@ -240,6 +240,73 @@ def test_all_copies_of_the_settings_are_brought_up_to_date_at_once(vault, place,
     assert files(place) == files(place.parent / "third") == files(vault)
 
 
+def copied_to(place: Path) -> dict[str, Any]:
+    """The evidence of a copy."""
+    checks: list[dict[str, Any]] = lifecycle("status", "--json").document["checks"]
+    (found,) = [it for it in checks if it["what"] == "copy" and it["path"] == str(place)]
+    return found
+
+
+def test_a_backup_by_hand_brings_the_copies_up_to_date(tree, vault, place, monkeypatch):
+    other = place.parent / "other"
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{other}\n{place}")
+    # None is made by it, for a disk may not be mounted there.
+    (tree / "first.txt").write_bytes(b"first")
+    done = lifecycle("backup", "-q")
+    assert (done.code, f"`lifecycle vault copy {place}` makes a new one" in done.err) == (0, True)
+    assert not place.exists()
+    assert lifecycle("vault", "copy").code == 0
+    assert not copied_to(place)["message"]
+    (tree / "second.txt").write_bytes(b"second")
+    assert lifecycle("backup", "-q", "--dry-run").code == 0
+    assert files(place) == files(vault)
+    done = lifecycle("backup", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert files(place) == files(other) == files(vault)
+    # The disk of the first one is away: that is told, and the other is brought up to date.
+    other.rename(place.parent / "away")
+    (tree / "third.txt").write_bytes(b"third")
+    done = lifecycle("backup", "--json")
+    assert (done.code, str(other) in done.document["copies_error"]["cause"]) == (0, True)
+    assert files(place) == files(vault)
+    assert (copied_to(other)["faults"], copied_to(place)["faults"]) == (1, 0)
+
+
+def test_an_archiving_by_hand_brings_the_copies_of_the_archive_up_to_date(
+    tree, vault, place, monkeypatch
+):
+    monkeypatch.setenv("LIFECYCLE_ARCHIVE_COPIES", str(place))
+    lifecycle("archive", tree / "notes.txt", "-q")
+    assert lifecycle("vault", "copy", "--archive").code == 0
+    assert lifecycle("archive", tree / "large.bin", "-q").code == 0
+    assert files(place) == files(vault.parent / "archive")
+
+
+def test_where_a_copy_was_none_is_made_unless_it_is_named(tree, vault, place, monkeypatch):
+    other = place.parent / "other"
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{place}\n{other}")
+    assert lifecycle("vault", "copy").code == 0
+    (tree / "new.txt").write_bytes(b"new")
+    for away in ("empty", "gone"):
+        shutil.rmtree(place)
+        if away == "empty":
+            # Its mount point.
+            place.mkdir()
+        done = lifecycle("vault", "copy", "--json")
+        assert (done.code, len(done.document["copies"])) == (3, 1)
+        assert str(place) in done.document["errors"][0]["subject"]
+        assert f"vault copy {place}" in done.document["errors"][0]["remedy"]
+        assert not place.exists() or not list(place.iterdir())
+        assert files(other) == files(vault)
+        assert lifecycle("vault", "copy", place).code == 0
+        assert files(place) == files(vault)
+        assert not copied_to(place)["message"]
+    shutil.rmtree(place)
+    shutil.rmtree(other)
+    # Nothing was done at all.
+    assert lifecycle("vault", "copy").code == 1
+
+
 def test_a_copy_that_is_away_is_told_and_is_no_damage(vault, place, monkeypatch):
     monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", str(place))
     done = lifecycle("verify", "--all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from lifecycle_sync.errors import UsageError
 from lifecycle_sync.model.hold import Hold
 from lifecycle_sync.model.policy import LifecyclePolicy, Match, faults_of
 from lifecycle_sync.service.doctor_vaults import examine_vaults
+from lifecycle_sync.service.named_copies import update_copies
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.rebuild import rebuild
-from lifecycle_sync.service.tending import update_copies
 from lifecycle_sync.service.vault_copies import copy_vault
 from lifecycle_sync.service.verifying import Manner, verify_vaults
 from lifecycle_sync.vault.copy_choice import CopyChoice
@@ -204,6 +205,28 @@ def test_explain_says_where_a_file_goes_and_why(house):
     assert {(it.goes, it.why) for it in found} == {
         (True, "documents names no copies, so it goes to all")
     }
+
+
+def test_copies_that_have_a_part_each_come_together_when_the_vault_is_lost(house):
+    """Each policy has a place of its own, and so all have what is not in the other."""
+    near, far = (house.base / it for it in ("near", "far"))
+    for name, paths in (("text", ["*.txt"]), ("cuts", ["*.mp4"])):
+        found = LifecyclePolicy(name, match=Match(paths=paths), copies=[str(far)])
+        house.engine.statements.put_policy(found)
+    house.engine.decisions.settle()
+    for place in (near, far):
+        copy(house, place.name)
+    assert can_be_read(house, "near") == {"film.raw", "small.raw"}
+    assert can_be_read(house, "far") == {"cut.mp4", "small.txt"}
+    shutil.rmtree(house.base / "vault")
+    for name in FILES:
+        (house.root / name).unlink()
+    house.reopen(backup_path=near, backup_copies=(far,))
+    (outcome, _) = verify_vaults(
+        house.engine, Manner(share=1.0, heal=True), progress=NoProgress(), cancel=CancelToken()
+    )
+    assert outcome.ok
+    assert can_be_read(house, "near") == set(FILES)
 
 
 # -- bad input -----------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import pytest
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError
+from lifecycle_sync.service.named_copies import update_copies
 from lifecycle_sync.service.tending import (
     DRILLING,
     VERIFYING,
     Tending,
     drill_due,
-    update_copies,
     verify_slice,
 )
 from lifecycle_sync.vault.vault import VaultKind

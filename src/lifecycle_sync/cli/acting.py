@@ -26,7 +26,9 @@ from lifecycle_sync.service.api import (
 )
 
 if TYPE_CHECKING:
+    from lifecycle_sync.errors import LifecycleError
     from lifecycle_sync.service.act_orders import How, RootOutcome
+    from lifecycle_sync.service.engine import Engine
 
 _SHOWN = 10
 # As it was done, and as it would be.
@@ -72,20 +74,42 @@ def carried_out(session: Session, *, dry_run: bool = False, reason: str = "") ->
 
 
 def show_outcomes(
-    session: Session, verb: str, outcomes: Sequence[RootOutcome], *, dry_run: bool
+    session: Session,
+    verb: str,
+    outcomes: Sequence[RootOutcome],
+    *,
+    dry_run: bool,
+    copies: LifecycleError | None = None,
 ) -> int:
-    """Show what an order came to, and return its exit code."""
+    """Show what an order came to, and return its exit code. `copies`: why some copies of the vault
+    that it wrote to could not be brought up to date; it is told, and no failure of the order."""
     from lifecycle_sync.service.act_orders import exit_code_of
 
     code = exit_code_of(outcomes)
     if session.as_json:
         roots = [outcome_fields(outcome) for outcome in outcomes]
-        write_json({"verb": verb, "dry_run": dry_run, "roots": roots, "exit_code": code})
+        fields = {"verb": verb, "dry_run": dry_run, "roots": roots, "exit_code": code}
+        if copies is not None:
+            fields["copies_error"] = error_fields(copies)
+        write_json(fields)
         return code
     for outcome in outcomes:
         if outcome.exit_code or outcome.notes or not session.quiet:
             _show(outcome)
+    if copies is not None:
+        session.warn(str(copies))
     return code
+
+
+def copies_updated(engine: Engine, how: How, *, archive: bool = False) -> LifecycleError | None:
+    """Bring the copies of a vault that was written to up to date, as `run` does, and give back what
+    stands against it, for `show_outcomes`."""
+    settings = engine.settings
+    if how.dry_run or not (settings.archive_copies if archive else settings.backup_copies):
+        return None
+    from lifecycle_sync.service.named_copies import update_copies
+
+    return update_copies(engine, how.cancel, archive=archive, progress=how.progress)
 
 
 # -- for people ----------------------------------------------------------------------------

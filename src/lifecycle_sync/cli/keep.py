@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from lifecycle_sync.cli.acting import (
     carried_out,
+    copies_updated,
     dry_run_option,
     paths_argument,
     reason_option,
@@ -15,9 +14,6 @@ from lifecycle_sync.cli.acting import (
 )
 from lifecycle_sync.cli.command import command
 from lifecycle_sync.cli.session import Session
-
-if TYPE_CHECKING:
-    pass
 
 _AFFECTED_SHOWN = 10
 
@@ -50,6 +46,7 @@ def backup(
 
     A version has the content and all of the metadata: owner, mode, times, attributes. A file that
     is named is looked at whether it changed or not. What is in the vault already takes no space.
+    Copies of the vault that the settings name, and `vault copy` has made, are brought up to date.
     """
     from lifecycle_sync.service.act_orders import back_up, use_new_vault
 
@@ -58,7 +55,8 @@ def backup(
             use_new_vault(engine, "backup", how)
         # A new vault has nothing of what was backed up before.
         outcomes = back_up(engine, path, how, again=again or new_vault)
-    return show_outcomes(session, "backup", outcomes, dry_run=dry_run)
+        copies = copies_updated(engine, how)
+    return show_outcomes(session, "backup", outcomes, dry_run=dry_run, copies=copies)
 
 
 @command(
@@ -92,7 +90,8 @@ def archive(
         if new_vault:
             act_orders.use_new_vault(engine, "archive", how)
         outcomes = act_orders.archive(engine, path, how)
-    return show_outcomes(session, "archive", outcomes, dry_run=dry_run)
+        copies = copies_updated(engine, how, archive=True)
+    return show_outcomes(session, "archive", outcomes, dry_run=dry_run, copies=copies)
 
 
 @command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ from lifecycle_sync.cli.vault_give_up import give_up
 from lifecycle_sync.cli.vault_keys import keygen, recipients, rewrite
 from lifecycle_sync.cli.vault_prune import prune
 from lifecycle_sync.cli.words import count_text, name_text, size_text
-from lifecycle_sync.service.api import path_fields
+from lifecycle_sync.service.api import error_fields, path_fields
 
 if TYPE_CHECKING:
     from lifecycle_sync.service.api import CopyReport
@@ -33,7 +34,7 @@ def vault() -> None:
     notes="Files of a vault never change, so a second run copies what is new, and one that was cut"
     " off goes on. The copy is a vault itself: it can be verified with sha256sum, restored from by"
     " hand, or set as backup_path. Ends with 3 when a file of the vault was damaged and is not in"
-    " the copy.",
+    " the copy, or when one copy of several could not be written.",
     examples="""
         lifecycle vault copy /mnt/second/vault
         lifecycle vault copy
@@ -47,30 +48,46 @@ def vault() -> None:
 def copy(session: Session, *, dir: str | None, archive: bool, check: bool, dry_run: bool) -> int:
     """Bring a copy of the vault up to date, each file read back and checked.
 
-    Without DIR all copies that the settings name (`backup_copies`, `archive_copies`), one after the
-    other; those are made by this order, and `run` brings them up to date from then on.
+    Without DIR all copies that the settings name (`backup_copies`; with --archive
+    `archive_copies`), one after the other. Those are made by this order, and brought up to date by
+    each `backup`, and by `run`, from then on. Where one was before and is not there, its disk may
+    not be mounted: a new one is made only in a DIR that is named.
     """
-    from lifecycle_sync.service.vault_copies import copy_vault, named_copies
+    from lifecycle_sync.service.named_copies import CopyTurn, copy_to_named, note_copies
+    from lifecycle_sync.service.vault_copies import copy_vault
 
-    shown: list[tuple[str, CopyReport]] = []
     with session.engine() as engine, carried_out(session, dry_run=dry_run) as how:
-        for place in (dir,) if dir is not None else named_copies(engine, archive=archive):
-            report = copy_vault(
-                engine,
-                place,
-                archive=archive,
-                check=check,
-                dry_run=dry_run,
-                progress=how.progress,
-                cancel=how.cancel,
-            )
-            shown.append((place, report))
+        given: dict[str, Any] = {"archive": archive, "check": check, "dry_run": dry_run}
+        given |= {"progress": how.progress, "cancel": how.cancel}
+        if dir is None:
+            turns = copy_to_named(engine, **given)
+        else:
+            turns = [CopyTurn(os.path.abspath(dir), copy_vault(engine, dir, **given))]
+            if not dry_run:
+                note_copies(engine, turns)
+    failed = [it.error for it in turns if it.error is not None]
+    if len(failed) == len(turns):
+        raise failed[0]
+    done = [(it.place, it.report) for it in turns if it.report is not None]
+    code = max(3 * bool(failed), *(_exit_code(report) for _, report in done))
     if dir is None and session.as_json:
-        copies = [_fields("copy", place, report, dry_run=dry_run) for place, report in shown]
-        code = max(_exit_code(report) for _, report in shown)
-        write_json({"verb": "copy", "dry_run": dry_run, "copies": copies, "exit_code": code})
+        copies = [_fields("copy", place, report, dry_run=dry_run) for place, report in done]
+        errors = [error_fields(it) for it in failed]
+        write_json(
+            {
+                "verb": "copy",
+                "dry_run": dry_run,
+                "copies": copies,
+                "errors": errors,
+                "exit_code": code,
+            }
+        )
         return code
-    return max(_show(session, "copy", place, report, dry_run=dry_run) for place, report in shown)
+    for place, report in done:
+        _show(session, "copy", place if dir is None else dir, report, dry_run=dry_run)
+    for error in failed:
+        session.warn(str(error))
+    return code
 
 
 @command(

@@ -37,11 +37,12 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.cycle import SyncReport
 from lifecycle_sync.service.enforcing import ALL, BACKUPS, Enforced, enforce
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.service.named_copies import update_copies
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.service.scheduler import Attempt, Job, Scheduler, first_due, note_loop
 from lifecycle_sync.service.scrubbing import Scrubber
 from lifecycle_sync.service.temp.keeping import TempKeeping
-from lifecycle_sync.service.tending import COPIES, Tending, update_copies
+from lifecycle_sync.service.tending import COPIES, Tending
 from lifecycle_sync.service.watching import Watching
 
 _log = logging.getLogger(__name__)

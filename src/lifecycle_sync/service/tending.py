@@ -19,16 +19,14 @@ from collections.abc import Callable, Sequence
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND
 from lifecycle_sync.errors import CancelledError, LifecycleError, StorageError
-from lifecycle_sync.model.check import COPY, DRILL, PRUNE, VERIFY, CheckNote
+from lifecycle_sync.model.check import DRILL, PRUNE, VERIFY
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.drill import DrillOutcome, drill
 from lifecycle_sync.service.engine import Engine
-from lifecycle_sync.service.healing import copies_of
 from lifecycle_sync.service.progress import NoProgress
 from lifecycle_sync.service.pruning import PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.scheduler import note_loop
-from lifecycle_sync.service.vault_copies import update_copy
 from lifecycle_sync.service.verifying import Manner, VaultOutcome, verify_vault
 from lifecycle_sync.vault.vault import VaultKind
 
@@ -248,40 +246,4 @@ def _last_ns(engine: Engine, what: str, subject: bytes) -> int:
             if (it.what, it.subject) == (what, subject)
         ),
         0,
-    )
-
-
-def update_copies(engine: Engine, cancel: CancelToken) -> StorageError | None:
-    """Bring the copies that the settings name up to date, and note it; what became of those that
-    could not be. None is made: an empty mount point is not taken for one. Raises `CancelledError`.
-    """
-    failures: list[str] = []
-    before = {it.subject: it for it in engine.registry.checks() if it.what == COPY}
-    for kind in VaultKind:
-        places = copies_of(engine, kind)
-        if not places or not engine.vaults.is_there(kind):
-            continue
-        for path in places:
-            files = size = faults = 0
-            try:
-                report = update_copy(engine, kind, path, NoProgress(), cancel)
-                files, size, faults = report.copied, report.bytes, len(report.damaged)
-                why = f"{report.damaged[0][0]} {report.damaged[0][1]}" if report.damaged else ""
-            except CancelledError:
-                raise
-            except LifecycleError as error:
-                why, faults = str(error), 1
-            subject, now_ns = os.fsencode(path), engine.now_ns()
-            good_ns = before[subject].since_ns if subject in before else 0
-            since_ns = good_ns if why else now_ns
-            note = CheckNote(COPY, subject, now_ns, files, size, faults, why, since_ns)
-            engine.registry.note_check(note)
-            if why:
-                failures.append(f"{path}: {why}")
-    if not failures:
-        return None
-    return StorageError(
-        "; ".join(failures),
-        operation="copy vault",
-        remedy="mount its disk: the next backup brings it up to date",
     )

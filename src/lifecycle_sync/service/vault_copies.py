@@ -33,20 +33,6 @@ def kind_of(*, archive: bool) -> VaultKind:
     return VaultKind.ARCHIVE if archive else VaultKind.BACKUP
 
 
-def named_copies(engine: Engine, *, archive: bool) -> tuple[str, ...]:
-    """The further places of a vault that the settings name. Raises `UsageError` for none."""
-    kind = kind_of(archive=archive)
-    found = copies_of(engine, kind)
-    if not found:
-        raise UsageError(
-            "the settings name no copies",
-            operation="copy vault",
-            subject=f"{kind.value}_copies",
-            remedy=f"name a folder, or set {kind.value}_copies to a list of some",
-        )
-    return found
-
-
 def copy_vault(
     engine: Engine,
     place: str,
@@ -89,15 +75,11 @@ def update_copy(
     """Bring a copy that is there up to date. None is made: an empty mount point is not taken for
     one. Raises `VaultError`, and `UsageError` as `copy_vault` does."""
     path = checked_place(engine, place, kind, "copy vault")
+    refuse_gone(path)
     vault = engine.vaults.get(kind, create=False, to_read=True)
     with opening.open_storage(path, engine.fs, create=False) as below:
         if opening.read_format(below, path, kind, vault.store_id, write=True) is None:
-            raise VaultMissingError(
-                "is empty: there is no copy in it",
-                operation="copy vault",
-                subject=path,
-                remedy="check that its disk is mounted; `lifecycle vault copy` makes a new one",
-            )
+            raise _gone(path, "has no copy in it")
         target = copy_target(below, path, vault, dry_run=False)
         with reported(progress, "copy", path), choice_for(engine, vault, path) as choice:
             return copy_files(
@@ -108,6 +90,23 @@ def update_copy(
                 progress=progress.advance,
                 cancel=cancel,
             )
+
+
+def refuse_gone(path: str) -> None:
+    """Raise `VaultMissingError` where there is no folder, or nothing in it."""
+    if not os.path.isdir(path):
+        raise _gone(path, "does not exist")
+    if not os.listdir(path):
+        raise _gone(path, "is empty: there is no copy in it")
+
+
+def _gone(path: str, cause: str) -> VaultMissingError:
+    return VaultMissingError(
+        cause,
+        operation="copy vault",
+        subject=path,
+        remedy=f"check that its disk is mounted; `lifecycle vault copy {path}` makes a new one",
+    )
 
 
 def mend_vault(
