@@ -22,6 +22,7 @@ UV    := uv==0.13.8
 # The parts in C, which are built where there is a compiler: the walker, and what unlinks.
 NATIVE := src/lifecycle_sync/observe
 UNLINKING := src/lifecycle_sync
+READING := src/lifecycle_sync/act
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -39,14 +40,14 @@ help: ## show this
 
 setup: $(READY) ## make .venv with everything the project needs
 
-$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/* $(UNLINKING)/native/*)
+$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/* $(UNLINKING)/native/* $(READING)/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
-	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so
+	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so $(READING)/_reading*.so
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall-package lifecycle-sync -e .
 	@$(BIN)/python -m compileall -q src
 	@touch $@

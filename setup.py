@@ -10,6 +10,8 @@ from setuptools import Extension, setup
 PARTS = {
     # The walker.
     "lifecycle_sync.observe._native": "src/lifecycle_sync/observe/native",
+    # What reads ahead of a backup.
+    "lifecycle_sync.act._reading": "src/lifecycle_sync/act/native",
     # What unlinks many files of a folder.
     "lifecycle_sync._unlinking": "src/lifecycle_sync/native",
 }

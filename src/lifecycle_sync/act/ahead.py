@@ -31,6 +31,7 @@ Wanted = tuple[bytes, ActFile]
 _WINDOW_FILES = 400
 _WINDOW_BYTES = PIPE_BYTES * 7 // 8
 _SMALL_BYTES = 64 << 10
+_REGULAR = Kind.REGULAR
 # What an answer has beside a content, and of a path at most, for a byte of it.
 _MORE_BYTES, _PATH_TIMES = 800, 7
 
@@ -48,11 +49,10 @@ class Plain(NamedTuple):
 def windows(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
     """The files in as many at a time as may be asked for at once."""
     start, left = 0, _WINDOW_BYTES
-    regular = Kind.REGULAR
     for place, (_, file) in enumerate(files):
         size = file.size
         cost = 0
-        if size <= _SMALL_BYTES and file.kind is regular:
+        if size <= _SMALL_BYTES and file.kind is _REGULAR:
             cost = size + _MORE_BYTES + _PATH_TIMES * len(file.path)
         if place - start == _WINDOW_FILES or (cost > left and place > start):
             yield files[start:place]
@@ -101,45 +101,46 @@ class Ahead:
         when.
         """
         assert self.has_room, "an answer has to be taken first"
-        becomes = None if state is None else state.value
-        groups: list[tuple[bytes, list[tuple[Any, ...]]]] = []
-        places: list[int] = []
-        last: bytes | None = None
-        group: list[tuple[Any, ...]] = []
-        regular, wanted = Kind.REGULAR, self._algorithm
-        for place, (operation_id, file) in enumerate(files):
-            # By their places: there are many of them.
-            _, file_id, path, kind, size, mtime_ns, ctime_ns, inode, was, _, _, _, _, *rest = file
-            if kind is not regular or size > _SMALL_BYTES:
-                continue
-            policy, explicit, number, algorithm, digest = rest
-            folder, _, name = path.rpartition(b"/")
-            if folder != last:
-                last, group = folder, []
-                groups.append((folder, group))
-            if algorithm != wanted or not number:
-                digest = None
-            state_then = becomes or was.value
-            group.append(
-                (
-                    name,
-                    size,
-                    mtime_ns,
-                    ctime_ns,
-                    inode,
-                    file_id,
-                    operation_id,
-                    number,
-                    digest,
-                    policy,
-                    explicit,
-                    state_then,
-                )
-            )
-            places.append(place)
+        places = [
+            place
+            for place, (_, file) in enumerate(files)
+            if file[3] is _REGULAR and file[4] <= _SMALL_BYTES
+        ]
+        chosen = files if len(places) == len(files) else [files[place] for place in places]
         self._asked.append((files, places, at_ns))
         if not self._broken and places:
-            self._send(frame((self._root, self._repository_id, at_ns, groups)))
+            self._send(
+                frame((self._root, self._repository_id, at_ns, self._columns(chosen, state)))
+            )
+
+    def _columns(
+        self, files: Sequence[Wanted], state: LifecycleState | None
+    ) -> tuple[Sequence[Any], ...]:
+        """What the other process has to know of files, column by column: there are many of them."""
+        operation_ids, acts = zip(*files, strict=True)
+        _, file_ids, paths, _, *what, states, _, _, _, _, policies, explicit, numbers, _, _ = zip(
+            *acts, strict=True
+        )
+        digests: Sequence[bytes | None] = (None,) * len(files)
+        if any(numbers):
+            digests = [
+                file.last_checksum
+                if file.last_number and file.last_algorithm == self._algorithm
+                else None
+                for file in acts
+            ]
+        became = [it.value for it in states] if state is None else (state.value,) * len(files)
+        return (
+            paths,
+            *what,
+            file_ids,
+            operation_ids,
+            numbers,
+            digests,
+            policies,
+            explicit,
+            became,
+        )
 
     def answer(self) -> list[Plain | None]:
         """What came of the oldest window: an item a file."""

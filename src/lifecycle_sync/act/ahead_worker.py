@@ -1,13 +1,15 @@
 """The child that reads small files ahead of a backup: a fresh interpreter.
 
 `python -m lifecycle_sync.act.ahead_worker PARENT_PID ALGORITHM MARGIN_NS`. Requests and answers are
-marshal data behind a length of four bytes. A request is (root, repository_id, at_ns, [(directory,
-[(name, size, mtime_ns, ctime_ns, inode, file_id, operation_id, number, digest, policy, explicit,
-state), ...]), ...]), where `number` and `digest` are of the last version (0 and None without one)
-and `state` is what the file becomes. Its answer is the numbers (in the order of the request) of
-whatever is not plain (another tuple, written just now, holes, attributes, an error), which the
-parent then looks at by itself; and of the others what it takes to keep them, column by column:
-digests, sizes, numbers of versions, their ids and lines, bytes stored, CRC-32s, members of a pack.
+marshal data behind a length of four bytes, and what they say of files stands column by column. A
+request is (root, repository_id, at_ns, (paths, sizes, mtimes_ns, ctimes_ns, inodes, file_ids,
+operation_ids, numbers, digests, policies, explicit, states)), where number and digest are of the
+last version (0 and None without one) and state is what the file becomes. Its answer is the places
+of whatever is not plain (another tuple, written just now, holes, attributes, an error), which the
+parent then looks at by itself; and of the others what it takes to keep them: digests, sizes,
+numbers of versions, their ids and lines, bytes stored, CRC-32s, members of a pack.
+
+Files of one folder are read together, by the extension `_reading` where that could be built.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import cache
+from importlib import import_module
+from itertools import groupby
 from marshal import dumps, loads
 from typing import Any, BinaryIO
 
@@ -31,6 +36,12 @@ from lifecycle_sync.vault.pack import packed
 LENGTH_BYTES = 4
 _BLOCK = 512
 _STATES = {state.value: state for state in LifecycleState}
+# What the extension was written for; one left over from another version has another.
+_INTERFACE = 1
+# Name, size, mtime_ns, ctime_ns, inode.
+Recorded = tuple[bytes, int, int, int, int]
+# The bytes, mode, atime_ns, links, owner, group.
+Read = tuple[bytes, int, int, int, int, int]
 Item = tuple[bytes, int, int, bytes, bytes, int, int, bytes]
 
 
@@ -67,79 +78,88 @@ class _Reading:
         self._margin_ns = margin_ns
 
     def answer(self, request: tuple[bytes, bytes, int, list[Any]]) -> tuple[list[int], list[Any]]:
-        root, repository_id, at_ns, groups = request
+        root, repository_id, at_ns, columns = request
+        paths, sizes, mtimes, ctimes, inodes, *others = columns
+        folders, _, names = zip(*[path.rpartition(b"/") for path in paths], strict=True)
+        files = list(zip(names, sizes, mtimes, ctimes, inodes, strict=True))
         repository = repository_id.hex()
         odd: list[int] = []
         found: list[Item] = []
-        number = 0
         try:
             descent = Descent(self._fs, root)
         except Exception:  # noqa: BLE001 - whatever it is, the parent meets it and says so
-            return list(range(sum(len(files) for _, files in groups))), []
+            return list(range(len(files))), []
         with descent:
-            for folder, files in groups:
-                try:
-                    dir_fd = descent.open(folder)
-                except (OSError, ValueError):
-                    odd += range(number, number + len(files))
-                    number += len(files)
-                    continue
-                trusted_ns = self._clock.now_ns() - self._margin_ns
-                above = folder + b"/" if folder else b""
-                for at, file in enumerate(files, number):
-                    try:
-                        read = self._read(dir_fd, file[:5], trusted_ns)
-                    except OSError:
-                        read = None
+            start = 0
+            for folder, group in groupby(folders):
+                end = start + len(list(group))
+                reads = self._read_some(descent, folder, files[start:end])
+                told = zip(*(column[start:end] for column in (paths, *others)), strict=True)
+                for at, (file, read, it) in enumerate(
+                    zip(files[start:end], reads, told, strict=True), start
+                ):
                     if read is None:
                         odd.append(at)
                     else:
-                        found.append(self._item(read, above + file[0], file, repository, at_ns))
-                number += len(files)
+                        found.append(self._item(read, file, it, repository, at_ns))
+                start = end
         return odd, list(zip(*found, strict=True))
 
-    def _read(
-        self, dir_fd: int, file: tuple[bytes, int, int, int, int], trusted_ns: int
-    ) -> tuple[os.stat_result, bytes] | None:
-        """What `fstat` says of a plain file, and its bytes."""
-        fs = self._fs
-        name, size, mtime_ns, ctime_ns, inode = file
-        fd, status = fs.open_read_stat(name, dir_fd)
+    def _read_some(
+        self, descent: Descent, folder: bytes, files: list[Recorded]
+    ) -> list[Read | None]:
+        """Read plain files of one folder; None for whatever is not as it was recorded."""
         try:
-            plain = (
-                status.st_size == size
-                and status.st_mtime_ns == mtime_ns
-                and status.st_ctime_ns == ctime_ns
-                and status.st_ino == inode
-                and mtime_ns <= trusted_ns
-                and ctime_ns <= trusted_ns
-                and status.st_blocks * _BLOCK >= size
-                and not fs.list_xattrs(fd)
-            )
-            if not plain:
-                return None
-            data = fs.pread(fd, size + 1, 0)
-            again = fs.fstat(fd)
-        finally:
-            fs.close(fd)
-        here = fs.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        wanted = (status.st_dev, inode, size, mtime_ns, ctime_ns)
-        for it in (again, here):
-            if wanted != (it.st_dev, it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns):
-                return None
-        return (status, data) if len(data) == size else None
+            dir_fd = descent.open(folder)
+        except (OSError, ValueError):
+            return [None] * len(files)
+        trusted_ns = self._clock.now_ns() - self._margin_ns
+        native = _native()
+        if native is not None:
+            reads: list[Read | None] = native.read_plain(dir_fd, files, trusted_ns)
+            return reads
+        return [self._read(dir_fd, file, trusted_ns) for file in files]
+
+    def _read(self, dir_fd: int, file: Recorded, trusted_ns: int) -> Read | None:
+        """What `_reading.read_plain` finds of each file."""
+        name, size, mtime_ns, ctime_ns, inode = file
+        if mtime_ns > trusted_ns or ctime_ns > trusted_ns:
+            return None
+        fs = self._fs
+        wanted = (inode, size, mtime_ns, ctime_ns)
+        try:
+            fd, status = fs.open_read_stat(name, dir_fd)
+            try:
+                if (
+                    wanted != _identity(status)
+                    or status.st_blocks * _BLOCK < size
+                    or fs.list_xattrs(fd)
+                ):
+                    return None
+                data = fs.pread(fd, size + 1, 0)
+                # By its name: the same inode with the same times, so nobody wrote into it.
+                after = fs.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            finally:
+                fs.close(fd)
+        except OSError:
+            return None
+        if len(data) != size or wanted != _identity(after) or after.st_dev != status.st_dev:
+            return None
+        return (
+            data,
+            status.st_mode & 0o7777,
+            status.st_atime_ns,
+            status.st_nlink,
+            status.st_uid,
+            status.st_gid,
+        )
 
     def _item(
-        self,
-        read: tuple[os.stat_result, bytes],
-        path: bytes,
-        file: tuple[Any, ...],
-        repository: str,
-        at_ns: int,
+        self, read: Read, file: Recorded, told: tuple[Any, ...], repository: str, at_ns: int
     ) -> Item:
-        status, data = read
-        _, size, mtime_ns, ctime_ns, inode, file_id, operation_id, number, digest, *rest = file
-        policy, explicit, state = rest
+        data, mode, atime_ns, nlink, uid, gid = read
+        _, size, mtime_ns, ctime_ns, inode = file
+        path, file_id, operation_id, number, digest, policy, explicit, state = told
         key = key_of(self._algorithm, data)
         if digest != key.digest:
             number += 1
@@ -148,14 +168,14 @@ class _Reading:
             size,
             mtime_ns,
             ctime_ns,
-            status.st_atime_ns,
+            atime_ns,
             inode,
-            status.st_nlink,
-            status.st_mode & 0o7777,
-            status.st_uid,
-            status.st_gid,
-            user_name(status.st_uid),
-            group_name(status.st_gid),
+            nlink,
+            mode,
+            uid,
+            gid,
+            user_name(uid),
+            group_name(gid),
         )
         line = encode_plain(
             plain,
@@ -173,6 +193,20 @@ class _Reading:
         )
         it = packed(key, size, self._compressor.frame(data))
         return key.digest, size, number, version, line, it.stored, it.check, it.data
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@cache
+def _native() -> Any:
+    """The extension in C; None where it was not built, or is another version's."""
+    try:
+        native = import_module("lifecycle_sync.act._reading")
+    except ImportError:
+        return None
+    return native if native.INTERFACE == _INTERFACE else None
 
 
 def main(arguments: list[str]) -> None:

@@ -61,7 +61,7 @@ def back_up(site: Site, parts: Iterable[list[ActFile]]) -> Iterator[list[Done]]:
         return
     second = next(coming, None)
     if second is None:
-        part = _Part(site, vault, first, set())
+        part = _Part(site, vault, first)
         part.read()
         part.commit()
         yield part.record()
@@ -86,6 +86,7 @@ class _InTurn:
         self._journal = journal
         self._committer = committer
         self._stored: set[ContentKey] = set()
+        self._empty = vault.is_empty()
         # Parts with their intents, not yet read; read, until they are committed; and after that.
         self._begun: deque[Future[_Part]] = deque()
         self._committing: tuple[_Part, Future[None]] | None = None
@@ -127,7 +128,9 @@ class _InTurn:
 
     def _begin(self, files: list[ActFile]) -> None:
         self._begun.append(
-            self._journal.submit(_Part, self._site, self._vault, files, self._stored)
+            self._journal.submit(
+                _Part, self._site, self._vault, files, self._stored, empty=self._empty
+            )
         )
 
     def _settle(self) -> Iterator[list[Done]]:
@@ -147,9 +150,16 @@ class _Part:
     """Files whose intents stand in the journal."""
 
     def __init__(
-        self, site: Site, vault: Vault, files: list[ActFile], stored: set[ContentKey]
+        self,
+        site: Site,
+        vault: Vault,
+        files: list[ActFile],
+        stored: set[ContentKey] | None = None,
+        *,
+        empty: bool = False,
     ) -> None:
-        """Writes the intents. `stored` are contents that parts before this one have stored."""
+        """Writes the intents. `stored` are contents that parts before this one have stored, into a
+        vault that may have been `empty` before."""
         self._site = site
         self._vault = vault
         self._ordered: Ordered = intend(site, "backup", files, unless_held=False)
@@ -161,6 +171,7 @@ class _Part:
             self._results,
             state=LifecycleState.BACKUP_COMPLETE,
             stored=stored,
+            empty=empty,
         )
 
     def read(self) -> None:

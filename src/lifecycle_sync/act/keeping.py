@@ -26,7 +26,9 @@ from lifecycle_sync.vault.pack import Packed
 from lifecycle_sync.vault.vault import Vault
 
 _SUSPECT = FileFlag.SUSPECT.value
-_LAST_NUMBER, _CHECKSUM, _DIGEST = map(attrgetter, ("last_number", "checksum", "digest"))
+_LAST_NUMBER, _CHECKSUM, _DIGEST, _PATH = map(
+    attrgetter, ("last_number", "checksum", "digest", "path")
+)
 _STOPPED = "asked to stop"
 # How much is read before the vault is asked what it has of it.
 _WINDOW_FILES = 512
@@ -48,7 +50,8 @@ class Keeping:
 
     `state` is what the versions say the files become (None: they stay what they are); `always`
     makes a version although the last one has the same content (a second vault has not). `stored`
-    are contents that others, who commit before, have brought into the vault.
+    are contents that others, who commit before, have brought into the vault; where it was `empty`
+    before those, nobody is asked what else is in it.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class Keeping:
         state: LifecycleState | None,
         always: bool = False,
         stored: set[ContentKey] | None = None,
+        empty: bool = False,
     ) -> None:
         self._site = site
         self._vault = vault
         self._results = results
         self._state = state
         self._always = always
+        self._empty = empty
         self._writer = vault.writer()
         self._window: list[tuple[bytes, ActFile, Read | Plain]] = []
         self._window_bytes = 0
@@ -120,10 +125,9 @@ class Keeping:
     def commit(self) -> str | None:
         """The name of the manifest, None where there was nothing to tell."""
         site = self._site
-        events: list[Event | VersionLine] = [
-            kept.event for kept in self.kept if kept.event is not None
-        ]
-        folders = {kept.file.path.rpartition(b"/")[0] for kept in self.kept}
+        _, files, _, made = zip(*self.kept, strict=True) if self.kept else ((),) * 4
+        events: list[Event | VersionLine] = [it for it in made if it is not None]
+        folders = {path.rpartition(b"/")[0] for path in map(_PATH, files)}
         directories = site.directories(self._vault)
         news = directories.news(site, folders) if folders else []
         if not (events or news):
@@ -180,7 +184,10 @@ class Keeping:
 
     def _take_window(self) -> None:
         window, self._window, self._window_bytes = self._window, [], 0
-        known = self._vault.contains([read.key for _, _, read in window if read.key is not None])
+        known = set[ContentKey]()
+        if not self._empty:
+            keys = [read.key for _, _, read in window if read.key is not None]
+            known = self._vault.contains(keys)
         if window and self._take_new(window, known):
             return
         stored, always, packs = self._stored, self._always, list[Packed]()

@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Any
 
+from lifecycle_sync.bulk_rows import LONG_ROWS, in_bulk
 from lifecycle_sync.model.act import ActFile, ActOutcome, Intent, VersionRow
 from lifecycle_sync.model.file import FileType, Kind, LifecycleState
 from lifecycle_sync.model.many import many
@@ -15,7 +15,7 @@ from lifecycle_sync.model.operation import ActRun, Operation
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection, Row
 from lifecycle_sync.registry.refusals import NO_SUCH_FILE, PENDING
-from lifecycle_sync.registry.sqlite_base import ACTS, LONG_ROWS, SqliteBase, in_bulk
+from lifecycle_sync.registry.sqlite_base import ACTS, SqliteBase
 from lifecycle_sync.registry.sqlite_finishing import Finishing
 
 _BEGIN = ACTS["begin_operations"].replace("{held}", ACTS["held"])
@@ -266,49 +266,49 @@ def _json(file_ids: Iterable[bytes]) -> str:
     return json.dumps([file_id.hex() for file_id in file_ids])
 
 
-def _act_files(rows: Iterable[Row]) -> list[ActFile]:
-    return list(many(ActFile, map(_act_file, rows)))
-
-
-def _act_file(row: Row) -> tuple[Any, ...]:
-    """Of the order of `act_file_columns` in sql/acts.sql, an `ActFile`."""
+def _act_files(rows: Sequence[Row]) -> list[ActFile]:
+    """Of rows in the order of `act_file_columns` in sql/acts.sql. Column by column: a backup is
+    made of these."""
+    if not rows:
+        return []
     (
-        row_id,
-        file_id,
-        folder,
-        name,
-        kind,
-        size,
-        mtime_ns,
-        ctime_ns,
-        inode,
-        state,
+        row_ids,
+        file_ids,
+        folders,
+        names,
+        kinds,
+        sizes,
+        mtimes,
+        ctimes,
+        inodes,
+        states,
         flags,
-        algorithm,
-        checksum,
-        hash_due,
-        policy,
-        number,
-        last_algorithm,
-        last_checksum,
-    ) = row
-    return (
-        row_id,
-        file_id,
-        folder + b"/" + name if folder else name,
-        _KINDS[kind],
-        size,
-        mtime_ns,
-        ctime_ns,
-        inode,
-        codes.STATES[state],
-        flags & codes.PUBLIC_FLAGS,
-        codes.ALGORITHMS[algorithm],
-        checksum,
-        bool(hash_due),
-        policy,
-        bool(flags & codes.POLICY_SET),
-        number,
-        codes.ALGORITHMS[last_algorithm],
-        last_checksum,
+        algorithms,
+        checksums,
+        due,
+        policies,
+        numbers,
+        last_algorithms,
+        last_checksums,
+    ) = zip(*rows, strict=True)
+    columns = (
+        row_ids,
+        file_ids,
+        [b"%b/%b" % it if it[0] else it[1] for it in zip(folders, names, strict=True)],
+        map(_KINDS.__getitem__, kinds),
+        sizes,
+        mtimes,
+        ctimes,
+        inodes,
+        map(codes.STATES.__getitem__, states),
+        [it & codes.PUBLIC_FLAGS for it in flags],
+        map(codes.ALGORITHMS.__getitem__, algorithms),
+        checksums,
+        map(bool, due),
+        policies,
+        [bool(it & codes.POLICY_SET) for it in flags],
+        numbers,
+        map(codes.ALGORITHMS.__getitem__, last_algorithms),
+        last_checksums,
     )
+    return list(many(ActFile, zip(*columns, strict=True)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from lifecycle_sync.clock import Clock
@@ -14,7 +12,7 @@ from lifecycle_sync.model.ids import IdSource, to_text
 from lifecycle_sync.model.operation import Operation
 from lifecycle_sync.model.policy import SHIPPED
 from lifecycle_sync.registry.codes import TYPE_CODE
-from lifecycle_sync.registry.database import Connection, Database, Row
+from lifecycle_sync.registry.database import Connection, Database
 from lifecycle_sync.registry.schema import statements
 
 
@@ -78,41 +76,6 @@ class Locations(dict[str, int]):
         ).get
         self[text] = int(found)
         return self[text]
-
-
-# More make a statement too long for the cache of prepared ones (16 KiB).
-_BULK_ROWS = 100
-# Prepared anew each time they cost little more, and after each statement a thread waits for its
-# turn to run: where others work beside it, few long ones are best.
-LONG_ROWS = 500
-
-
-def in_bulk(
-    connection: Connection,
-    statement: str,
-    values: Sequence[Any],
-    width: int,
-    *,
-    first: tuple[Any, ...] = (),
-    rows: int = _BULK_ROWS,
-) -> list[Row]:
-    """Run a statement with one line `VALUES (...)` for many rows of `width` values, given one after
-    the other; what it returns. `first` are bindings before the rows'. `rows` at a time."""
-    found: list[Row] = []
-    step = rows * width
-    for start in range(0, len(values), step):
-        part = values[start : start + step]
-        found += connection.execute(
-            _for_rows(statement, len(part) // width), (*first, *part)
-        ).fetchall()
-    return found
-
-
-@cache
-def _for_rows(statement: str, count: int) -> str:
-    before, marker, rest = statement.partition("VALUES ")
-    values, newline, after = rest.partition("\n")
-    return f"{before}{marker}{', '.join([values] * count)}{newline}{after}"
 
 
 def journal(connection: Connection, operation: Operation) -> None:

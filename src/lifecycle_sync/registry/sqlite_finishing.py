@@ -12,21 +12,15 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from lifecycle_sync.bulk_rows import LONG_ROWS, in_bulk
 from lifecycle_sync.model.act import DONE_BY_ACT, UNSET, ActOutcome, RecordChange, may_finish
 from lifecycle_sync.model.file import Kind, LifecycleState
 from lifecycle_sync.model.record import OUTDATED
 from lifecycle_sync.registry import codes
 from lifecycle_sync.registry.database import Connection, Row
 from lifecycle_sync.registry.refusals import CHANGED, IN_ITS_PLACE, NO_SUCH_FILE
-from lifecycle_sync.registry.sqlite_base import (
-    ACTS,
-    LONG_ROWS,
-    SCAN,
-    Attributes,
-    Locations,
-    Seqs,
-    in_bulk,
-)
+from lifecycle_sync.registry.sqlite_alike import finish_alike
+from lifecycle_sync.registry.sqlite_base import ACTS, SCAN, Attributes, Locations, Seqs
 
 # How many values a row of each statement has.
 _WIDTHS = {
@@ -104,6 +98,11 @@ class Finishing:
     def write(self, outcomes: Sequence[ActOutcome]) -> dict[bytes, str]:
         """Apply all outcomes; the caller commits. What could not be done to a record, and why, by
         the operation."""
+        if outcomes and finish_alike(
+            self._connection, outcomes, self._now_ns, self._seqs, self._locations
+        ):
+            self._seqs.close()
+            return {}
         by_id = {outcome.operation_id: outcome for outcome in outcomes}
         rows = in_bulk(self._connection, ACTS["pending_records"], list(by_id), 1, rows=LONG_ROWS)
         done = [by_id[row[0]] for row in rows]

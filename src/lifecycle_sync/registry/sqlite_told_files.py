@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from lifecycle_sync.bulk_rows import in_bulk
 from lifecycle_sync.model.act import DONE_BY_ACT
 from lifecycle_sync.model.event import Event, VersionEvent
 from lifecycle_sync.model.file import Kind
@@ -24,14 +25,7 @@ from lifecycle_sync.registry.replay import (
     state_key,
     version_key,
 )
-from lifecycle_sync.registry.sqlite_base import (
-    ACTS,
-    SCAN,
-    Attributes,
-    Locations,
-    Seqs,
-    in_bulk,
-)
+from lifecycle_sync.registry.sqlite_base import ACTS, SCAN, Attributes, Locations, Seqs
 
 _AWAY = {codes.STATE_CODE[state] for state in DONE_BY_ACT}
 

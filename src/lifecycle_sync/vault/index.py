@@ -219,6 +219,11 @@ class Index(IndexChecks, IndexPruned):
             )
         self._place_contents(connection, -number, [(key_blob(line.key), -number, 0, 0, line.size)])
 
+    def is_empty(self) -> bool:
+        """Whether no content is known."""
+        with self._use() as connection:
+            return not connection.execute("SELECT EXISTS (SELECT 1 FROM content)").get
+
     def places(self, blobs: Sequence[bytes]) -> dict[bytes, int]:
         """Of those keys (as `key_blob` has them) that are known: in which pack (or object, as a
         negative number) each lies."""

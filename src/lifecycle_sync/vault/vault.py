@@ -231,6 +231,10 @@ class Vault:
 
     # -- contents --------------------------------------------------------------------------
 
+    def is_empty(self) -> bool:
+        """Whether no manifest that is known here tells of any content."""
+        return self.index.is_empty()
+
     def contains(self, keys: Sequence[ContentKey]) -> set[ContentKey]:
         """Those of the keys whose content a manifest promises and whose files are all there, and
         not condemned."""

@@ -359,9 +359,15 @@ def _lines(
     }
     told = [False] * len(contents)
     for event in events:
-        raw = event.raw if isinstance(event, VersionLine) else encode_event(event)
-        if isinstance(event, _VERSIONS) and event.content is not None:
-            number = firsts.get(event.content.digest, -1)
+        key: ContentKey | None
+        if isinstance(event, VersionLine):
+            # By their places: there are many of them.
+            _, _, key, _, raw = event
+        else:
+            raw = encode_event(event)
+            key = event.content if isinstance(event, VersionEvent) else None
+        if key is not None:
+            number = firsts.get(key[1], -1)
             if number >= 0 and not told[number]:
                 told[number] = True
                 yield _content_line(contents[number])

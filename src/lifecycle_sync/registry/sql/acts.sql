@@ -89,6 +89,44 @@ UPDATE operations SET status = 'failed',
     details = json_set(iif(json_valid(details), details, '{}'), '$.reason', ?2)
 WHERE operation_id = ?1;
 
+-- name: make_alike
+CREATE TEMP TABLE IF NOT EXISTS alike (
+    place INTEGER PRIMARY KEY, operation_id BLOB, details TEXT, size INTEGER, mtime_ns INTEGER,
+    checksum BLOB, backup_path TEXT, version_id BLOB, number INTEGER, created_ns INTEGER,
+    file_id BLOB, row_id INTEGER
+);
+
+-- name: fill_alike
+-- Of the operations that are pending, those whose records are what was worked on. CROSS: each by
+-- its own id.
+INSERT INTO temp.alike (operation_id, details, size, mtime_ns, checksum, backup_path, version_id,
+    number, created_ns, file_id, row_id)
+SELECT v.column1, v.column2, f.size, f.mtime_ns, v.column7, v.column8, v.column9, v.column10, v.column11,
+    f.file_id, f.row_id
+FROM (
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) v CROSS JOIN operations o ON o.operation_id = v.column1 AND o.status = 'pending'
+CROSS JOIN files f ON f.file_id = o.file_id AND f.kind = 8 AND f.size = v.column3
+    AND f.mtime_ns = v.column4 AND f.ctime_ns = v.column5 AND f.inode = v.column6
+    AND f.state IN ({states});
+
+-- name: finish_alike
+UPDATE OR FAIL operations SET status = ?1, details = coalesce(a.details, operations.details),
+    finished_ns = ?2
+FROM temp.alike a WHERE operations.operation_id = a.operation_id AND +operations.status = 'pending';
+
+-- name: change_alike
+UPDATE OR FAIL files SET state = ?1, hash_due = 0, backup_path = a.backup_path,
+    state_seq = CASE WHEN state <> ?1 THEN ?2 + a.place ELSE state_seq END, seq = ?2 + a.place,
+    checksum = a.checksum, algorithm = ?3
+FROM temp.alike a WHERE files.row_id = a.row_id;
+
+-- name: insert_alike
+INSERT OR IGNORE INTO versions (version_id, number, algorithm, checksum, size, mtime_ns, created_ns,
+    location, file_id)
+SELECT version_id, number, ?1, checksum, size, mtime_ns, created_ns, ?2, file_id
+FROM temp.alike ORDER BY place;
+
 -- name: change_record
 UPDATE files SET state = v.column2, flags = v.column3, hash_due = v.column4, backup_path = v.column5,
     archive_path = v.column6,
