@@ -19,7 +19,8 @@ BIN   := .venv/bin
 READY := .venv/.ready
 UV    := uv==0.13.8
 
-# The parts in C, which are built where there is a compiler: the walker, and what unlinks.
+# The parts in C, which are built where there is a compiler: the walker, what unlinks, and what
+# reads ahead.
 NATIVE := src/lifecycle_sync/observe
 UNLINKING := src/lifecycle_sync
 READING := src/lifecycle_sync/act
@@ -86,7 +87,7 @@ sanitize: $(READY) ## the parts in C under the address and undefined-behaviour s
 	  $(BIN)/python -c 'from lifecycle_sync.observe import _native as it; exit("sanitize" not in it.__file__)' && \
 	  $(BIN)/python -m pytest -p no:cacheprovider -m 'torture or not torture' \
 	  tests/contract/test_walker.py tests/contract/test_walkers_agree.py tests/torture/test_walker_storm.py \
-	  tests/unit/test_disposal.py
+	  tests/unit/test_disposal.py tests/unit/test_reading_ahead.py
 
 lint: $(READY) ## check style, bans, types and who imports whom
 	@$(BIN)/ruff check .
