@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.model.act import UNSET, ActOutcome, Intent, RecordChange, VersionRow
 from lifecycle_sync.model.file import LifecycleState
-from lifecycle_sync.registry import sqlite_finishing
+from lifecycle_sync.registry import sqlite_alike, sqlite_finishing
 from lifecycle_sync.registry.codes import STATE_CODE
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.registry.sqlite import SqliteRegistry
@@ -124,7 +124,7 @@ def _written(
 ) -> Any:
     """What comes of it, and of how many calls the fast way took part."""
     took: list[bool] = []
-    real = sqlite_finishing.finish_alike
+    real = sqlite_alike.finish_alike
 
     def finish(*args: Any) -> bool:
         took.append(real(*args) if fast else False)

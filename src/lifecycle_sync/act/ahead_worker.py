@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from itertools import groupby
@@ -77,7 +78,9 @@ class _Reading:
         self._algorithm = algorithm
         self._margin_ns = margin_ns
 
-    def answer(self, request: tuple[bytes, bytes, int, list[Any]]) -> tuple[list[int], list[Any]]:
+    def answer(
+        self, request: tuple[bytes, bytes, int, Sequence[Any]]
+    ) -> tuple[list[int], list[Any]]:
         root, repository_id, at_ns, columns = request
         paths, sizes, mtimes, ctimes, inodes, *others = columns
         folders, _, names = zip(*[path.rpartition(b"/") for path in paths], strict=True)
