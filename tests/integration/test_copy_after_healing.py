@@ -185,6 +185,19 @@ def test_a_manifest_whose_place_in_quarantine_is_empty_is_missed_in_both(pair):
     assert found == {it.problem for it in pair.verify().findings} == {Problem.MISSING}
 
 
+def test_one_that_came_back_is_not_taken_for_set_aside(pair, tmp_path):
+    pair.copy()
+    pair.damage("manifests")
+    with pair.house.open() as vault, pair.storage() as storage:
+        found = vault.verify(share=1.0).findings
+        assert heal(vault, found, copies=[Copy("second", storage)]).quarantined
+    shutil.rmtree(pair.copied.path)
+    foreseen, done = pair.copy(dry_run=True), pair.copy()
+    assert (done.copied, done.bytes) == (foreseen.copied, foreseen.bytes)
+    assert pair.copied.files("quarantine") == []
+    pair.assert_whole()
+
+
 def test_one_that_is_whole_in_the_copy_is_not_set_aside_there(pair):
     pair.copy()
     pair.damage("manifests")

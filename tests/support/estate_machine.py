@@ -36,6 +36,7 @@ from lifecycle_sync.testing.steps import SteppedFileOps, Steps, step_commits
 from lifecycle_sync.vault.format import QUARANTINE, RECIPIENTS_NAME, RESERVE_NAME
 from tests.support import invariants
 from tests.support.estate import (
+    COPY,
     OLD_NS,
     AheadClock,
     Estate,
@@ -200,6 +201,21 @@ class EstateMachine(RuleBasedStateMachine):
             with suppress(VaultMissingError):
                 ORDERS[name](estate)
             _allow(estate, name)
+            invariants.check_durable(estate)
+
+    @rule(emptied=st.booleans())
+    def copied_anew(self, emptied: bool) -> None:
+        """The first copy is a vault of its own, whatever was healed before, also where nobody keeps
+        what was set aside of packs and objects."""
+        if not (self.base / "vault/FORMAT").exists():
+            return
+        with self._opened("copied anew") as estate:
+            shutil.rmtree(self.base / COPY, ignore_errors=True)
+            for path in (self.base / "vault" / QUARANTINE).glob("*") if emptied else ():
+                if ".jsonl" not in path.name:
+                    path.unlink()
+            estate.copy_vault()
+            invariants.stands_for_the_vault(estate, COPY)
             invariants.check_durable(estate)
 
     @rule(days=st.sampled_from([0, 2, 40]))

@@ -183,8 +183,9 @@ def _files(source: Storage) -> Iterator[tuple[str, bytes | None]]:
     for _, name, sha256 in sorted(manifests):
         yield f"{MANIFESTS}/{name}", sha256
     # Nobody may take it for dealt with before what was told anew of it is there.
+    there = {name for _, name, _ in manifests}
     for name in sorted(source.names(QUARANTINE)):
-        if split_manifest_name(name) is not None:
+        if split_manifest_name(name) is not None and name not in there:
             yield f"{QUARANTINE}/{name}", None
 
 
