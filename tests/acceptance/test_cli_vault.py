@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lifecycle_sync.errors import CancelledError
+from lifecycle_sync.service import healing
 from tests.support.command import lifecycle, lifecycle_on_terminal
 
 
@@ -176,6 +178,57 @@ def test_damage_is_healed_from_files_that_still_match(tree, vault):
     assert (tree / "large.bin").read_bytes() == large
     # It stays named until somebody stores it anew, or a copy turns up.
     assert lifecycle("verify").code == 1
+
+
+def test_where_manifest_and_contents_are_damaged_what_files_still_have_is_kept_again(tree, vault):
+    """No manifest tells what was in the packs, so it is the registry that asks for it."""
+    (tree / "a.txt").write_bytes(b"as it was")
+    assert lifecycle("backup", "-q").code == 0
+    (tree / "a.txt").write_bytes(b"as it is")
+    for folder in ("packs", "objects", "manifests"):
+        for path in (vault / folder).rglob("*.z*"):
+            path.chmod(0o600)
+            path.write_bytes(bytes(path.stat().st_size))
+    done = lifecycle("verify", "--all", "--heal", "--json")
+    # Nobody can tell what else the manifests told: where links point, and contents that changed.
+    assert done.code == 1
+    (failed,) = done.document["vaults"][0]["healing"]["failed"]
+    assert failed["reason"].startswith("2 versions of it that the registry knows cannot be told")
+    names = ("notes.txt", "large.bin")
+    before = {name: (tree / name).read_bytes() for name in names}
+    for name in names:
+        (tree / name).unlink()
+        assert lifecycle("restore", tree / name).code == 0
+    assert {name: (tree / name).read_bytes() for name in names} == before
+    # And what is there of the others is kept by what was said to keep it.
+    assert lifecycle("backup", "--again", "-q").code == 0
+    (tree / "photos/link").unlink()
+    assert lifecycle("restore", tree / "photos/link").code == 0
+
+
+def test_a_healing_that_was_cut_off_before_the_registry_told_is_begun_again(
+    tree, vault, monkeypatch
+):
+    """The manifest goes last, or nobody would ask the registry, nor look into its packs, again."""
+    for folder in ("packs", "manifests"):
+        for path in (vault / folder).rglob("*.z*"):
+            path.chmod(0o600)
+            # The end of a pack: all of its members are whole.
+            data = path.read_bytes()
+            path.write_bytes(data[:-6] + bytes(6))
+    for name in ("notes.txt", "large.bin"):
+        (tree / name).rename(tree.parent / name)
+    with monkeypatch.context() as once:
+        once.setattr(healing, "retell", _cut_off)
+        assert lifecycle("verify", "--all", "--heal").code == 1
+    lifecycle("verify", "--all", "--heal")
+    for name in ("notes.txt", "large.bin"):
+        assert lifecycle("restore", tree / name).code == 0
+        assert (tree / name).read_bytes() == (tree.parent / name).read_bytes()
+
+
+def _cut_off(*_: object, **__: object) -> None:
+    raise CancelledError("asked to stop")
 
 
 def test_healed_from_a_copy_that_the_settings_name_everything_is_as_it_was(

@@ -19,6 +19,7 @@ from lifecycle_sync.vault.copying import check_copy, copy_files
 from lifecycle_sync.vault.frames import whole_frames
 from lifecycle_sync.vault.healing import Copy, Source, heal
 from lifecycle_sync.vault.index import Index, PackPlace
+from lifecycle_sync.vault.pack import LOCAL_SIZE
 from lifecycle_sync.vault.vault import Vault
 from lifecycle_sync.vault.verify import Problem
 from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
@@ -292,6 +293,30 @@ def test_of_a_manifest_with_a_damaged_part_the_rest_is_told_anew(house):
         assert vault.contains(contents_of(events)) == set(contents_of(events))
         assert quarantined(house) == [name]
         assert vault.verify(contents=True).ok
+
+
+@pytest.mark.parametrize("hit", ["a member", "its header", "the directory", "the end"])
+def test_what_is_whole_in_a_damaged_pack_is_found_though_its_manifest_is_damaged_too(house, hit):
+    (pack,) = house.files("packs")
+    manifest = house.files("manifests")[0]
+    with house.open() as vault:
+        # Its size, of both; elsewhere in a header a flip may harm nothing that is needed.
+        at = {"a member": 9, "its header": -LOCAL_SIZE + 18}.get(hit, 0)
+        at += member_at(vault, SMALL[b"4"])
+        directory = pack.read_bytes().index(b"PK\1\2")
+        flip(pack, {"the directory": directory + 20, "the end": -8}.get(hit, at))
+        flip(manifest, manifest.stat().st_size // 2)
+        healed = heal(vault, vault.verify(share=1.0).findings)
+        # With all of its members it is the very same pack again.
+        assert (pack.name in quarantined(house)) is (hit == "a member")
+        assert manifest.name in quarantined(house)
+        assert "what was whole in it" in {it.source for it in healed.healed if "pack" in it.subject}
+    house.lose_index()
+    with house.open() as vault:
+        lost = {path for path, data in SMALL.items() if not vault.contains([key_of(data)])}
+        assert lost == ({b"4"} if hit == "a member" else set())
+        for path in SMALL.keys() - lost:
+            assert vault.read_small(key_of(SMALL[path])) == SMALL[path]
 
 
 def test_what_was_read_wrong_once_is_read_again_before_anything_is_moved(house):

@@ -369,6 +369,21 @@ def test_a_flipped_bit_anywhere_is_found_with_and_without_a_key(house, stored, k
             path.write_bytes(data)
 
 
+@pytest.mark.parametrize("folder", ["packs", "objects", "manifests"])
+def test_a_machine_that_knows_nothing_of_it_reads_every_stored_byte(house, stored, folder):
+    house.lose_machine()
+    files = len(house.files("packs")) + len(house.files("objects"))
+    with house.open(read_only=True) as vault:
+        report = vault.verify(share=1.0)
+        assert (report.findings, report.hashed) == ([], files)
+        assert vault.index.check_totals("").oldest_ns > 0
+        path = house.files(folder)[0]
+        flip(path, path.stat().st_size // 2)
+        house.clock.advance(1)
+        found = vault.verify(share=1.0).findings
+        assert [vault.file_name(it.subject) for it in found] == [str(path.relative_to(house.path))]
+
+
 def test_a_damaged_format_does_not_make_a_plain_vault_of_an_encrypted_one(house, stored):
     path = house.path / "FORMAT"
     path.write_text(path.read_text().replace("encryption", "encryptioo"))

@@ -145,6 +145,13 @@ def _copied_and_changed(estate: Estate) -> None:
     estate.back_up()
 
 
+def _healed(estate: Estate) -> None:
+    """What was damaged was set aside."""
+    estate.back_up()
+    spoil(estate, "packs", "objects")
+    estate.heal()
+
+
 def _copied_and_pruned(estate: Estate) -> None:
     """The copy has what the vault has no more, and is told of it."""
     beyond(estate)
@@ -327,6 +334,7 @@ _ALL = [
     Workload("heal-copy", _damaged_beside_a_copy, Estate.heal, settle=Estate.heal),
     Workload("copy", Estate.back_up, Estate.copy_vault, beside=COPY),
     Workload("copy-again", _copied_and_changed, Estate.copy_vault, beside=COPY),
+    Workload("copy-healed", _healed, Estate.copy_vault, beside=COPY),
     Workload("mend", _copied_and_missing, Estate.mend, settle=Estate.mend, beside=COPY),
     Workload("drill", Estate.back_up, Estate.drill),
     Workload("purge-early", _everything, Estate.purge_early),

@@ -13,10 +13,9 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.progress import Progress
-from lifecycle_sync.service.retelling import retell
+from lifecycle_sync.service.retelling import Retold, retell
 from lifecycle_sync.vault import healing, opening
-from lifecycle_sync.vault.findings import Finding, Problem
-from lifecycle_sync.vault.format import MANIFESTS
+from lifecycle_sync.vault.findings import Finding
 from lifecycle_sync.vault.frames import new_hasher
 from lifecycle_sync.vault.front import MendedFront, Witness, mend_front
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -138,6 +137,13 @@ def heal_vault(
     sources.append(healing.Source("files that still match", LiveFiles(engine)))
     progress.begin("heal", os.fsencode(vault.path), len(findings), None)
     try:
+        retold: list[tuple[str, Retold]] = []
+
+        def tell_again(gone: Sequence[str]) -> None:
+            if not vault.catalogue.locked:
+                it = retell(engine, vault, sources=sources, cancel=cancel)
+                retold.append((gone[0], it))
+
         with open_copies(engine, vault) as copies:
             there = {it.name for it in copies}
             report = healing.heal(
@@ -146,23 +152,20 @@ def heal_vault(
                 copies=copies,
                 away=[it for it in copies_of(engine, vault.kind) if it not in there],
                 sources=sources,
+                retell=tell_again,
                 progress=progress.advance,
                 cancel=cancel,
             )
-        gone = [name for name in _manifests(findings) if vault.storage.size(name) is None]
-        if gone and not vault.catalogue.locked:
-            again = retell(engine, vault, cancel=cancel).versions
-            if again:
-                report.healed.append(healing.Healed(gone[0], "the registry", again))
+        for name, again in retold:
+            if again.versions:
+                report.healed.append(healing.Healed(name, "the registry", again.versions))
+            if again.lost:
+                count = "a version" if again.lost == 1 else f"{again.lost:,} versions"
+                why = f"{count} of it that the registry knows cannot be told again: `lifecycle"
+                report.failed.append((name, f"{why} backup --again` keeps what is still there"))
         return report
     finally:
         progress.end()
-
-
-def _manifests(findings: Sequence[Finding]) -> list[str]:
-    """Those that were damaged or missing."""
-    bad = (Problem.DAMAGED, Problem.MISSING)
-    return [it.subject for it in findings if it.problem in bad and it.subject.startswith(MANIFESTS)]
 
 
 def _others(engine: Engine, vault: Vault) -> list[Vault]:

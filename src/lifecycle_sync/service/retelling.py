@@ -7,7 +7,7 @@ the manifest had (extended attributes, where links point, folders) is gone with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lifecycle_sync.cancel import CancelToken
@@ -17,6 +17,7 @@ from lifecycle_sync.model.event import RepositoryEvent, VersionEvent
 from lifecycle_sync.model.file import FileRecord, Kind, LifecycleState
 from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.vault.copying_out import put_again
+from lifecycle_sync.vault.healing import Source, restore_from
 from lifecycle_sync.vault.index import key_blob, key_of_blob
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
@@ -35,15 +36,21 @@ class Retold:
 
 
 def retell(
-    engine: Engine, vault: Vault, *, dry_run: bool = False, cancel: CancelToken | None = None
+    engine: Engine,
+    vault: Vault,
+    *,
+    sources: Sequence[Source] = (),
+    dry_run: bool = False,
+    cancel: CancelToken | None = None,
 ) -> Retold:
     """Write a manifest with the versions that only the registry knows, and with all that people
-    have said. Raises `VaultError`, `CancelledError`; what was told by then stands."""
+    have said. A content that the vault has lost is stored again from `sources`. Raises
+    `VaultError`, `CancelledError`; what was told by then stands."""
     told = Retold()
     for page in _pages(engine, vault):
         if cancel is not None:
             cancel.check()
-        _retell(engine, vault, page, told, dry_run=dry_run)
+        _retell(engine, vault, page, told, sources, dry_run=dry_run)
     if not dry_run:
         with vault.writer() as writer:
             name = writer.commit([*engine.registry.statements(), *_roots(engine)])
@@ -66,6 +73,7 @@ def _retell(
     vault: Vault,
     page: list[tuple[bytes, VersionRow]],
     told: Retold,
+    sources: Sequence[Source],
     *,
     dry_run: bool,
 ) -> None:
@@ -81,6 +89,7 @@ def _retell(
         return
     with vault.writer() as writer:
         there |= {key_of_blob(blob) for blob in places} - set(put_again(vault, writer, places))
+        there |= {key for key in keys if key not in there and restore_from(sources, writer, key)}
         events = [
             _event(vault, file_id, row, key, engine.registry.file(file_id))
             for (file_id, row), key in keyed

@@ -172,7 +172,7 @@ def verify_vault(
         damage=(
             *(Damage(it.problem.value, it.name, it.detail, 0, "healed", True) for it in mended),
             *(
-                _damage(kind, it, vault.file_name(it.subject), healed=it not in left)
+                _damage(vault, it, vault.file_name(it.subject), healed=it not in left)
                 for it in report.findings
             ),
         ),
@@ -310,12 +310,12 @@ def _mended_front(vault: Vault, copy: Storage) -> list[MendedFront]:
     )
 
 
-def _damage(kind: VaultKind, it: Finding, name: str, *, healed: bool) -> Damage:
-    remedy = "healed" if healed else _remedy(kind, it)
+def _damage(vault: Vault, it: Finding, name: str, *, healed: bool) -> Damage:
+    remedy = "healed" if healed else _remedy(vault.kind, it, locked=bool(vault.catalogue.locked))
     return Damage(it.problem.value, name, it.detail, len(it.lost), remedy, healed)
 
 
-def _remedy(kind: VaultKind, it: Finding) -> str:
+def _remedy(kind: VaultKind, it: Finding, *, locked: bool) -> str:
     if it.problem is Problem.UNREADABLE:
         return "check the disk and its permissions, then verify again"
     if it.subject.startswith(MANIFESTS) and it.problem is Problem.MISSING:
@@ -325,6 +325,9 @@ def _remedy(kind: VaultKind, it: Finding) -> str:
         return "`lifecycle verify --heal`, or mend it from a copy: the contents are still there"
     if not it.subject.startswith((PACKS, OBJECTS)):
         return "`lifecycle verify --heal` writes it anew"
+    if not it.lost and locked:
+        # Nor whether anything is.
+        return "without the key nobody can tell what is lost by it: `lifecycle verify --identity`"
     if not it.lost and it.problem is Problem.MISSING:
         return "it may have had what manifests ask for: `lifecycle verify --heal` looks in copies"
     if not it.lost:

@@ -29,7 +29,7 @@ from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, SMALL_SIZE_MA
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
 from lifecycle_sync.vault.quarantine import keep_aside, set_aside
-from lifecycle_sync.vault.salvage import find_lost, salvage_manifest
+from lifecycle_sync.vault.salvage import find_lost, salvage_manifest, whole_members
 from lifecycle_sync.vault.sealing import opened
 
 if TYPE_CHECKING:
@@ -97,13 +97,17 @@ def heal(
     copies: Sequence[Copy] = (),
     away: Sequence[str] = (),
     sources: Sequence[Source] = (),
+    retell: Callable[[Sequence[str]], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
 ) -> HealReport:
     """Heal what `Vault.verify` found just now. Of copies that are `away` nobody can tell what they
-    have. Raises what concerns the vault as a whole (full, read-only), and `CancelledError`; what
-    was healed by then stays."""
-    healing = _Healing(vault, copies, sources, away=away, progress=progress, cancel=cancel)
+    have. `retell` is called before manifests go, with their names: who knows what they told may
+    tell it again. Raises what concerns the vault as a whole (full, read-only), and
+    `CancelledError`; what was healed by then stays."""
+    healing = _Healing(
+        vault, copies, sources, away=away, retell=retell, progress=progress, cancel=cancel
+    )
     return healing.run(findings)
 
 
@@ -115,6 +119,7 @@ class _Healing:
         sources: Sequence[Source],
         *,
         away: Sequence[str],
+        retell: Callable[[Sequence[str]], None] | None,
         progress: Callable[[int, int], None] | None,
         cancel: CancelToken | None,
     ) -> None:
@@ -123,6 +128,7 @@ class _Healing:
         self._copies = copies
         self._away = away
         self._sources = sources
+        self._retell = retell
         self._progress = progress
         self._cancel = cancel
         self._report = HealReport()
@@ -130,6 +136,8 @@ class _Healing:
         self._unread = ""
         # Whether files came back as they were, so that what was forgotten is to be known again.
         self._anew = False
+        # Manifests that nobody has. They go last: whoever is cut off before finds them again.
+        self._gone: list[str] = []
 
     def run(self, findings: Sequence[Finding]) -> HealReport:
         by_file: dict[str, list[Finding]] = {}
@@ -152,6 +160,12 @@ class _Healing:
                 self._progress(1, 0)
         if self._anew:
             self._vault.index.clear()
+            self._vault.refresh()
+        if self._gone:
+            if self._retell is not None:
+                self._retell(self._gone)
+            for name in self._gone:
+                self._set_aside(name)
             self._vault.refresh()
         lost = {key for finding in findings for key in finding.lost}
         self._report.lost = [key for key in lost if not self._gives(key)]
@@ -260,9 +274,11 @@ class _Healing:
         """What is still right in a damaged pack."""
         sha256 = digest_named(name)
         index = self._vault.index
-        place = index.pack_number(sha256) if sha256 and name.startswith(PACKS) else None
-        if place is None:
+        if sha256 is None or not name.startswith(PACKS):
             return {}
+        place = index.pack_number(sha256)
+        if place is None:
+            return self._untold_members(name)
         found = {}
         readable = opened(self._storage)
         for key, offset, stored, size in index.members(place):
@@ -274,6 +290,16 @@ class _Healing:
             if key_of(key.algorithm, content).digest == key.digest:
                 found[key] = content
         return found
+
+    def _untold_members(self, name: str) -> dict[ContentKey, bytes]:
+        """The same of one that no manifest tells of, perhaps because that one is damaged, too: what
+        nothing else has."""
+        try:
+            found = whole_members(opened(self._storage).read(name))
+        except (FrameError, StorageError):
+            return {}
+        there = self._vault.contains(list(found))
+        return {key: content for key, content in found.items() if key not in there}
 
     def _restore_contents(
         self, name: str, lost: Iterable[ContentKey], kept: dict[ContentKey, bytes]
@@ -287,7 +313,7 @@ class _Healing:
             for key in lost:
                 if key in kept or (key not in there and self._vault.contains([key])):
                     continue
-                source = self._restore(writer, key)
+                source = restore_from(self._sources, writer, key)
                 if source:
                     counts[source] = counts.get(source, 0) + 1
             writer.commit([])
@@ -295,19 +321,6 @@ class _Healing:
             self._report.healed.append(Healed(name, "what was whole in it", len(kept)))
         for source, count in counts.items():
             self._report.healed.append(Healed(name, source, count))
-
-    def _restore(self, writer: VaultWriter, key: ContentKey) -> str:
-        """Who had it; empty where nobody has."""
-        for source in self._sources:
-            try:
-                pieces = source.contents.read(key)
-                if pieces is not None and _store(writer, key, pieces):
-                    return source.name
-            except (LifecycleError, OSError) as error:
-                # Not the fault of who was asked, but of the vault itself.
-                writer.check()
-                _log.info("%s: %s", source.name, error)
-        return ""
 
     # -- manifests -------------------------------------------------------------------------
 
@@ -328,12 +341,30 @@ class _Healing:
             self._report.healed.append(Healed(name, "what could be read of it", told))
             if untold:
                 self._report.untold[leaf] = untold
-        found = find_lost(self._vault, partly=True)
+        unread: set[str] = set()
+        found = find_lost(self._vault, partly=True, unread=unread)
         if found:
             self._report.healed.append(Healed(name, "what packs and objects say themselves", found))
+        for other in sorted(unread):
+            # Perhaps it alone told of this one, so that nobody would look into it later.
+            if other.startswith(PACKS) and self._vault.has_key:
+                self._restore_contents(other, (), self._whole_members(other))
         # All that can be had of it is told by others now.
-        self._set_aside(name)
-        self._vault.refresh()
+        self._gone.append(name)
+
+
+def restore_from(sources: Iterable[Source], writer: VaultWriter, key: ContentKey) -> str:
+    """Store a content from the first that has it, and who that was; empty where nobody has."""
+    for source in sources:
+        try:
+            pieces = source.contents.read(key)
+            if pieces is not None and _store(writer, key, pieces):
+                return source.name
+        except (LifecycleError, OSError) as error:
+            # Not the fault of who was asked, but of the vault itself.
+            writer.check()
+            _log.info("%s: %s", source.name, error)
+    return ""
 
 
 class _UnreadError(Exception):

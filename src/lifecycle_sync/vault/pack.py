@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, repeat
 from operator import itemgetter
@@ -170,6 +170,21 @@ class PackBuilder:
             hashlib.sha256(pack).digest(), len(pack), self.algorithm, digests, sizes, stored
         )
         return contents, pack
+
+
+def members_near(data: bytes) -> Iterator[bytes]:
+    """What may be the frames, with their tails, of a pack that is damaged somewhere: wherever a
+    header of ZIP seems to stand, before a member or in the central directory."""
+    found = set()
+    for sign, header in ((b"PK\3\4", _LOCAL), (b"PK\1\2", _CENTRAL)):
+        at = data.find(sign)
+        while 0 <= at <= len(data) - header.size:
+            fields = header.unpack_from(data, at)
+            stored, begins = (fields[7], at) if header is _LOCAL else (fields[2], fields[5])
+            found.add((begins + LOCAL_SIZE, stored))
+            at = data.find(sign, at + 1)
+    for offset, stored in sorted(found):
+        yield data[offset : offset + stored]
 
 
 def read_directory(data: bytes, content_size: Callable[[bytes], int]) -> list[Member]:

@@ -19,6 +19,7 @@ from lifecycle_sync.errors import (
     VaultCorruptError,
     VaultError,
 )
+from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import GivenUpEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.content_lines import (
@@ -34,17 +35,25 @@ from lifecycle_sync.vault.events import encode_event
 from lifecycle_sync.vault.format import (
     OBJECTS,
     PACKS,
+    SMALL_SIZE_MAX,
     TAIL_SIZE_MAX,
     Part,
     manifest_path,
     object_name,
+    read_member_tail,
     read_part_tail,
     stored_digest,
 )
-from lifecycle_sync.vault.frames import FrameError, content_size_of, whole_frames
+from lifecycle_sync.vault.frames import (
+    FrameError,
+    content_size_of,
+    key_of,
+    unpack_frame,
+    whole_frames,
+)
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestWriter, decode_header
-from lifecycle_sync.vault.pack import PackContents, read_directory
+from lifecycle_sync.vault.pack import PackContents, members_near, read_directory
 from lifecycle_sync.vault.sealing import opened, read_end
 
 if TYPE_CHECKING:
@@ -141,6 +150,23 @@ def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
             writer.discard()
         vault.committed(told, writer.length, header, contents)
     return len(lines) - (not untold), untold
+
+
+def whole_members(data: bytes) -> dict[ContentKey, bytes]:
+    """The contents that are whole in a damaged pack of which no manifest tells what was in it."""
+    found: dict[ContentKey, bytes] = {}
+    for frame in members_near(data):
+        key = read_member_tail(frame)
+        if key is None or key in found:
+            continue
+        try:
+            size = content_size_of(frame)
+            content = unpack_frame(frame, size) if size <= SMALL_SIZE_MAX else b""
+        except FrameError:
+            continue
+        if key_of(key.algorithm, content).digest == key.digest:
+            found[key] = content
+    return found
 
 
 def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | None]]:

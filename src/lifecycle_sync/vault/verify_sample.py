@@ -75,6 +75,6 @@ def _explain(look: Examination, name: str, size: int, fault: str, *, unreadable:
         place = look.vault.index.pack_number(sha256)
         if place is not None:
             check_pack(look, place, name, sha256)
-        return
+            return
     lost = look.vault.index.keys_of_part(sha256)
     look.found(Problem.DAMAGED, name, f"{fault} ({size} bytes)", tuple(lost))

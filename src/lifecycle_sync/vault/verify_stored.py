@@ -59,6 +59,10 @@ def _check_others(look: Examination, folder: str) -> None:
         look.report.foreign += [name for name, sha256 in page if sha256 is None]
         met = look.vault.index.met(HERE, names, look.round_ns)
         others = [name for name in names if name not in met]
+        if look.vault.catalogue.locked:
+            # Without the key that tells, any of them may be promised.
+            sizes = [(name, look.storage.size(name)) for name in others]
+            look.vault.index.meet(HERE, [(it, size or 0) for it, size in sizes], look.round_ns)
         look.report.unreferenced += others
         if look.contents:
             _check_unreferenced(look, others)
