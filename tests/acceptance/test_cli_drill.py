@@ -91,7 +91,9 @@ def test_run_brings_copies_up_to_date_and_makes_none_where_a_disk_is_away(tree, 
     def packs(folder: Path) -> set[str]:
         return {path.name for path in (folder / "packs").rglob("*.zip")}
 
-    assert lifecycle("backup", "-q").code == 0
+    with monkeypatch.context() as without:
+        without.delenv("LIFECYCLE_BACKUP_COPIES")
+        assert lifecycle("backup", "-q").code == 0
     assert packs(place) != packs(vault)
     assert lifecycle("run", "--once", "-q").code == 0
     assert packs(place) == packs(vault)
