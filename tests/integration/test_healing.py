@@ -22,7 +22,15 @@ from lifecycle_sync.vault.index import Index, PackPlace
 from lifecycle_sync.vault.pack import LOCAL_SIZE
 from lifecycle_sync.vault.vault import Vault
 from lifecycle_sync.vault.verify import Problem
-from tests.support.vaults import REPOSITORY, VaultHouse, contents_of, flip, key_of, read
+from tests.support.vaults import (
+    REPOSITORY,
+    EncryptedHouse,
+    VaultHouse,
+    contents_of,
+    flip,
+    key_of,
+    read,
+)
 
 BIG = random.Random(6).randbytes((1 << 20) + 77)
 SMALL = {b"%d" % number: b"content %d" % number * 40 for number in range(12)}
@@ -317,6 +325,28 @@ def test_what_is_whole_in_a_damaged_pack_is_found_though_its_manifest_is_damaged
         assert lost == ({b"4"} if hit == "a member" else set())
         for path in SMALL.keys() - lost:
             assert vault.read_small(key_of(SMALL[path])) == SMALL[path]
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["told", "manifest damaged, too"])
+def test_what_lies_before_the_damage_in_an_encrypted_pack_is_stored_anew(tmp_path, blind):
+    house = EncryptedHouse(tmp_path)
+    contents = {b"%d" % it: random.Random(it).randbytes(30_000) for it in range(12)}
+    with house.open(key=True) as vault:
+        house.store(vault, contents)
+    house.lose_machine()
+    (pack,) = house.files("packs")
+    flip(pack, pack.stat().st_size * 2 // 3)
+    if blind:
+        house.files("manifests")[0].unlink()
+    with house.open(key=True) as vault:
+        lost = set(heal(vault, vault.verify(contents=True).findings).lost)
+        assert quarantined(house) == [pack.name]
+    with house.open(key=True) as vault:
+        there = {path for path, data in contents.items() if vault.contains([key_of(data)])}
+        assert len(there) >= 6
+        assert blind or {key_of(contents[it]) for it in contents.keys() - there} == lost
+        for path in there:
+            assert vault.read_small(key_of(contents[path])) == contents[path]
 
 
 def test_what_was_read_wrong_once_is_read_again_before_anything_is_moved(house):

@@ -311,8 +311,11 @@ def _open_stream(keys: list[Any], pieces: Iterable[bytes]) -> Iterator[bytes]:
     def run() -> None:
         blocks = _Blocks(pass_on)
         try:
-            _library().decrypt_io(_Pieces(take), blocks, keys)
-            blocks.flush()
+            try:
+                _library().decrypt_io(_Pieces(take), blocks, keys)
+            finally:
+                # What came before something that was changed is authentic.
+                blocks.flush()
         except BaseException as error:  # noqa: BLE001 - it is raised by whoever reads
             errors.append(error)
         try:

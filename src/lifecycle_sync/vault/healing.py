@@ -28,9 +28,10 @@ from lifecycle_sync.vault.findings import Finding, Problem
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
+from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.quarantine import keep_aside, set_aside
 from lifecycle_sync.vault.salvage import find_lost, salvage_manifest, whole_members
-from lifecycle_sync.vault.sealing import opened
+from lifecycle_sync.vault.sealing import SealedStorage
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault, VaultWriter
@@ -277,29 +278,29 @@ class _Healing:
         if sha256 is None or not name.startswith(PACKS):
             return {}
         place = index.pack_number(sha256)
-        if place is None:
-            return self._untold_members(name)
+        if place is None or isinstance(self._storage, SealedStorage):
+            return self._own_members(name, place)
         found = {}
-        readable = opened(self._storage)
         for key, offset, stored, size in index.members(place):
             try:
                 # One by one: a sector that cannot be read loses what lies in it alone.
-                content = unpack_frame(readable.read(name, offset, stored), size)
+                content = unpack_frame(self._storage.read(name, offset, stored), size)
             except (FrameError, StorageError):
                 content = b""
             if key_of(key.algorithm, content).digest == key.digest:
                 found[key] = content
         return found
 
-    def _untold_members(self, name: str) -> dict[ContentKey, bytes]:
-        """The same of one that no manifest tells of, perhaps because that one is damaged, too: what
-        nothing else has."""
+    def _own_members(self, name: str, place: int | None) -> dict[ContentKey, bytes]:
+        """The same by what they say themselves, where no manifest tells of the pack, perhaps
+        because that one is damaged, too; or where it is encrypted, and was forgotten as a whole."""
         try:
-            found = whole_members(opened(self._storage).read(name))
+            found = whole_members(self._storage, name)
         except (FrameError, StorageError):
             return {}
-        there = self._vault.contains(list(found))
-        return {key: content for key, content in found.items() if key not in there}
+        places = self._vault.index.places([key_blob(key) for key in found])
+        # What lies elsewhere is looked for there.
+        return {key: it for key, it in found.items() if places.get(key_blob(key), place) == place}
 
     def _restore_contents(
         self, name: str, lost: Iterable[ContentKey], kept: dict[ContentKey, bytes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,7 +55,7 @@ from lifecycle_sync.vault.frames import (
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestWriter, decode_header
 from lifecycle_sync.vault.pack import PackContents, members_near, read_directory
-from lifecycle_sync.vault.sealing import opened, read_end
+from lifecycle_sync.vault.sealing import SealedStorage, opened, read_end
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -152,10 +153,11 @@ def salvage_manifest(vault: Vault, name: str) -> tuple[int, int]:
     return len(lines) - (not untold), untold
 
 
-def whole_members(data: bytes) -> dict[ContentKey, bytes]:
-    """The contents that are whole in a damaged pack of which no manifest tells what was in it."""
+def whole_members(storage: Storage, name: str) -> dict[ContentKey, bytes]:
+    """The contents that are whole in a damaged pack, by what they say themselves. Raises
+    `VaultKeyError`, and as the storage does."""
     found: dict[ContentKey, bytes] = {}
-    for frame in members_near(data):
+    for frame in members_near(_legible(storage, name)):
         key = read_member_tail(frame)
         if key is None or key in found:
             continue
@@ -167,6 +169,18 @@ def whole_members(data: bytes) -> dict[ContentKey, bytes]:
         if key_of(key.algorithm, content).digest == key.digest:
             found[key] = content
     return found
+
+
+def _legible(storage: Storage, name: str) -> bytes:
+    """The bytes of a file; of an encrypted one that was changed those before the change."""
+    try:
+        return opened(storage).read(name)
+    except FrameError:
+        assert isinstance(storage, SealedStorage) and storage.identities, "it was opened by a key"
+    parts: list[bytes] = []
+    with suppress(FrameError, StorageError):
+        parts.extend(storage.identities.open_stream(storage.pieces(name)))
+    return b"".join(parts)
 
 
 def stored_files(storage: Storage, folder: str) -> Iterator[tuple[str, bytes | None]]:
