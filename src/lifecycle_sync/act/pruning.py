@@ -16,7 +16,7 @@ from lifecycle_sync.act.site import SKIPPED, Done, Site, begin
 from lifecycle_sync.model.act import Intent
 from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.model.many import many
-from lifecycle_sync.model.plan import MarkedFile, Unkept, UnkeptFile
+from lifecycle_sync.model.plan import MarkedFile, MarkedPage, Unkept, UnkeptFile
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
@@ -40,6 +40,29 @@ class _Why(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+def told_why(policy_name: str, reason: str) -> str:
+    """The end of what the journal says of a file, as JSON text: the rule, and the reason."""
+    return _encode(_Why(policy_name, reason)).decode()[1:]
+
+
+def prune_marked(site: Site, page: MarkedPage, files_max: int) -> Withdrawn:
+    """Keep no longer what is marked of files on a page, as far as nothing stands against it: the
+    registry judges as it writes. So much is done many at a time, by few statements, and the rest is
+    for `prune_versions`. There are `files_max` files on it at most."""
+    registry, vault = site.registry, site.vaults.backup()
+    going = registry.begin_marked(site.act, page, site.ids.block(files_max), site.now_ns())
+    if going is None:
+        return Withdrawn(0, 0, 0, [])
+    ids = ids_of(going.version_ids)
+    at_ns = max(site.now_ns(), going.newest_ns)
+    manifest = withdraw(vault, ids, at_ns, _REASON)
+    registry.finish_marked(
+        site.act, going, at_ns, site.now_ns(), manifests=[(vault.store_id, manifest)]
+    )
+    site.told.advance(going.files, going.size)
+    return Withdrawn(going.files, len(ids), going.size, [])
 
 
 def prune_versions(site: Site, groups: Sequence[Unkept]) -> Withdrawn:
@@ -85,9 +108,9 @@ def _left(
 
 def _details(group: Unkept) -> list[str]:
     """What the journal says of each file of a group, as JSON text."""
-    why = _encode(_Why(group.policy_name, group.reason)).decode()[1:]
+    end = told_why(group.policy_name, group.reason)
     return [
-        f'{{"versions":[{_newest_first(it.numbers)}],"bytes":{it.size},{why}' for it in group.files
+        f'{{"versions":[{_newest_first(it.numbers)}],"bytes":{it.size},{end}' for it in group.files
     ]
 
 

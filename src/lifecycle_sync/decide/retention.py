@@ -134,6 +134,18 @@ def newest_alone(
     return policy, _newest(policy)
 
 
+def all_alike(
+    rules: Rules,
+) -> Iterator[tuple[FileType, str | None, LifecyclePolicy, int]]:
+    """Every kind of file of which `newest_alone` knows what is kept: its type, the policy that was
+    chosen for it, and what `newest_alone` says."""
+    for file_type in FileType:
+        for explicit in (None, *(policy.name for policy in rules.policies)):
+            found = newest_alone(rules, file_type, explicit)
+            if found is not None:
+                yield file_type, explicit, *found
+
+
 def as_marked(file: MarkedFile, number: int) -> bool:
     """Whether the versions that are not marked are the newest so many: then those that are marked
     are what such a rule does not keep. Where two are of one time the ids would have to tell."""

@@ -10,7 +10,10 @@ import uuid
 from collections.abc import Callable
 
 ID_BYTES = 16
-_SEQUENCES = [(0x7000 | number).to_bytes(2, "big") for number in range(0x1000)]
+# So many ids there are in a millisecond; the two bytes that number them, the version in the first.
+_SEQUENCES = 0x1000
+_HIGH = bytes([0x70 | number >> 8 for number in range(_SEQUENCES)])
+_LOW = bytes(range(256)) * 16
 _VARIANT = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
@@ -24,28 +27,35 @@ class IdSource:
 
     def take(self, count: int) -> list[bytes]:
         """`count` new ids, each greater than all before it from this source."""
+        block = self.block(count)
+        return [block[at : at + ID_BYTES] for at in range(0, len(block), ID_BYTES)]
+
+    def block(self, count: int) -> bytes:
+        """The same, one after the other."""
         milliseconds = self._now_ns() // 1_000_000
         if milliseconds > self._last_ms:
             self._last_ms, self._sequence = milliseconds, 0
-        ids: list[bytes] = []
         random = os.urandom(8 * count)
+        ids = bytearray(ID_BYTES * count)
+        for at in range(8):
+            ids[8 + at :: ID_BYTES] = random[at::8]
         # The top two bits of the second half are the variant.
-        firsts = random[::8].translate(_VARIANT)
-        while len(ids) < count:
+        ids[8::ID_BYTES] = random[::8].translate(_VARIANT)
+        done = 0
+        while done < count:
             # 12 bits of sequence within a millisecond; the next one is borrowed when they run out.
-            head = self._last_ms.to_bytes(6, "big")
-            left = len(ids)
-            take = min(count - left, 0x1000 - self._sequence)
-            ids += [
-                head + middle + firsts[at : at + 1] + random[8 * at + 1 : 8 * at + 8]
-                for at, middle in enumerate(
-                    _SEQUENCES[self._sequence : self._sequence + take], left
-                )
-            ]
+            take = min(count - done, _SEQUENCES - self._sequence)
+            begin, end = ID_BYTES * done, ID_BYTES * (done + take)
+            for at, byte in enumerate(self._last_ms.to_bytes(6, "big")):
+                ids[begin + at : end : ID_BYTES] = bytes([byte]) * take
+            told = slice(self._sequence, self._sequence + take)
+            ids[begin + 6 : end : ID_BYTES] = _HIGH[told]
+            ids[begin + 7 : end : ID_BYTES] = _LOW[told]
+            done += take
             self._sequence += take
-            if self._sequence == 0x1000:
+            if self._sequence == _SEQUENCES:
                 self._last_ms, self._sequence = self._last_ms + 1, 0
-        return ids
+        return bytes(ids)
 
     def one(self) -> bytes:
         return self.take(1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -151,6 +152,39 @@ class MarkedFile(NamedTuple):
     @property
     def versions(self) -> int:
         return len(self.version_ids) // (2 * ID_BYTES)
+
+
+class MarkedKind(NamedTuple):
+    """Files of one type with the same policy set for them, or none (None): of each the newest
+    `kept` versions are kept, and no others. `why` is the end of a JSON object, which says by which
+    rule and for what reason the others are not."""
+
+    file_type: FileType
+    explicit: str | None
+    kept: int
+    why: str
+
+
+class MarkedPage(NamedTuple):
+    """The files after one (None: from the first on) up to another, as far as they are of these
+    kinds and have versions that are marked."""
+
+    after: bytes | None
+    last: bytes
+    kinds: Sequence[MarkedKind]
+
+
+class MarkedGoing(NamedTuple):
+    """Files on a page whose intents stand in the journal, under ids from `first_id` to `last_id`:
+    how many, and their versions that are to go, told as by `UnkeptFile`."""
+
+    page: MarkedPage
+    first_id: bytes
+    last_id: bytes
+    files: int
+    version_ids: str
+    size: int
+    newest_ns: int
 
 
 class Unkept(NamedTuple):

@@ -9,7 +9,15 @@ from lifecycle_sync.model.act import ActFile, ActOutcome, Intent, VersionRow
 from lifecycle_sync.model.event import Event
 from lifecycle_sync.model.hold import Confirmation, Hold, Switch
 from lifecycle_sync.model.operation import ActRun, Operation
-from lifecycle_sync.model.plan import Decided, KeptVersion, MarkedFile, Subject, VersionMark
+from lifecycle_sync.model.plan import (
+    Decided,
+    KeptVersion,
+    MarkedFile,
+    MarkedGoing,
+    MarkedPage,
+    Subject,
+    VersionMark,
+)
 from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.registry.replay import Replayed
 
@@ -36,7 +44,46 @@ class Journal(Protocol):
         ...
 
 
-class ActStore(Protocol):
+class MarkedStore(Protocol):
+    """Versions that are marked as kept by no rule, given up page by page: of a page those files go
+    that are of one of its kinds, and whose versions that are not marked are the newest so many, as
+    many as the kind says. Files that are suspect, or not followed, are left, and what lies in
+    another vault than the one that backups go to."""
+
+    def last_marked(self, after: bytes | None, limit: int) -> bytes | None:
+        """The file up to which there are about so many such versions after that file; None where
+        there are no more. No page up to there has more than `limit` files."""
+        ...
+
+    def marked_roots(self, page: MarkedPage, most: int) -> list[bytes]:
+        """The repositories of files on a page that would go, so many at most."""
+        ...
+
+    def begin_marked(
+        self, act: ActRun, page: MarkedPage, ids: bytes, now_ns: int
+    ) -> MarkedGoing | None:
+        """Write an intent "prune" for each file on a page, of the repository of the act, that goes:
+        judged as it is written, and none for one that is held or has another one pending. They get
+        the `ids`, growing ones that stand one after the other, as far as these reach. None where
+        there is no such file."""
+        ...
+
+    def finish_marked(
+        self,
+        act: ActRun,
+        going: MarkedGoing,
+        at_ns: int,
+        now_ns: int,
+        *,
+        manifests: Sequence[tuple[bytes, str]] = (),
+    ) -> int:
+        """Forget the versions that these intents are about, and no others, of those that were kept
+        at `at_ns` or before; write down that the intents were done, and that `manifests` (vault,
+        name) are in the registry. All of it or nothing; how many versions that were."""
+        ...
+
+
+class ActStore(MarkedStore, Protocol):
     """The journal of acts: what is intended, before it is done, and what came of it, after.
 
     Every call here that writes is one durable transaction: what it has taken outlives a power cut.

@@ -16,6 +16,7 @@ from lifecycle_sync.registry.sqlite_conflicts import SqliteConflicts
 from lifecycle_sync.registry.sqlite_due import SqliteDue
 from lifecycle_sync.registry.sqlite_files import SqliteFiles
 from lifecycle_sync.registry.sqlite_jobs import SqliteJobs
+from lifecycle_sync.registry.sqlite_marked import SqliteMarked
 from lifecycle_sync.registry.sqlite_queries import SqliteQueries
 from lifecycle_sync.registry.sqlite_replay import SqliteReplay
 from lifecycle_sync.registry.sqlite_repositories import SqliteRepositories
@@ -31,6 +32,7 @@ class SqliteRegistry(
     SqliteWatching,
     SqliteJobs,
     SqliteDue,
+    SqliteMarked,
     SqliteConflicts,
 ):
     """`Registry` in one local SQLite file. Made with `open`."""

@@ -125,7 +125,7 @@ class SqliteActs(SqliteBase):
     ) -> dict[bytes, str]:
         with self._db.write(durable=True, in_parts=True) as connection:
             refused = Finishing(connection, now_ns, self._policy_by_type).write(outcomes)
-            _apply_manifests(connection, manifests, now_ns)
+            apply_manifests(connection, manifests, now_ns)
             return refused
 
     def complete_operations(
@@ -134,7 +134,7 @@ class SqliteActs(SqliteBase):
         with self._db.write(durable=True) as connection:
             connection.execute(ACTS["complete_operations"], (act.act_id, now_ns))
             count = int(connection.changes())
-            _apply_manifests(connection, manifests, now_ns)
+            apply_manifests(connection, manifests, now_ns)
             return count
 
     def pending_operations(self, repository_id: bytes | None) -> list[Operation]:
@@ -237,7 +237,7 @@ class SqliteActs(SqliteBase):
 
     def add_applied(self, store_id: bytes, names: Sequence[str], now_ns: int) -> None:
         with self._db.write(durable=True) as connection:
-            _apply_manifests(connection, [(store_id, name) for name in names], now_ns)
+            apply_manifests(connection, [(store_id, name) for name in names], now_ns)
 
     def store(self, kind: str) -> bytes | None:
         with self._db.read() as connection:
@@ -254,9 +254,10 @@ class SqliteActs(SqliteBase):
                 connection.execute("INSERT OR REPLACE INTO stores VALUES (?, ?)", (kind, store_id))
 
 
-def _apply_manifests(
+def apply_manifests(
     connection: Connection, manifests: Sequence[tuple[bytes, str]], now_ns: int
 ) -> None:
+    """Note that manifests (vault, name) are in the registry."""
     connection.executemany(
         ACTS["apply_manifest"], ((store_id, name, now_ns) for store_id, name in manifests)
     )

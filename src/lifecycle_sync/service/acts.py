@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from lifecycle_sync.act import backup, purging, removal
 from lifecycle_sync.act.breaker import Breaker
 from lifecycle_sync.act.erase import limits_of
-from lifecycle_sync.act.pruning import Withdrawn, prune_versions
+from lifecycle_sync.act.pruning import Withdrawn
 from lifecycle_sync.act.site import Done, Site
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.model.act import ActFile
 from lifecycle_sync.model.file import LifecycleState
-from lifecycle_sync.model.plan import Unkept
 from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.model.trash import BATCH_MAX, TrashBatch, TrashEntry
 from lifecycle_sync.mounts import filesystem_of, spins
@@ -173,18 +172,18 @@ class Acts(BringingBack):
     def prune_versions(
         self,
         repository: Repository,
-        groups: Sequence[Unkept],
+        withdraw: Callable[[Site], Withdrawn],
         came: Callable[[Withdrawn], None],
         *,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> Report:
-        """Keep versions of files of a root in the backup vault no longer; `came` is told what came
-        of it."""
+        """Keep versions of files of a root in the backup vault no longer: those that `withdraw`
+        takes back, in one batch. `came` is told what came of it."""
         report = Report("prune")
         with self._order(repository, report, progress, cancel) as order:
             with order.batch() as site:
-                it = prune_versions(site, groups)
+                it = withdraw(site)
             report.completed += it.files
             report.size += it.size
             report.add(done for _versions, done in it.left)

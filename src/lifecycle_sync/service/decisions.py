@@ -37,6 +37,7 @@ from lifecycle_sync.model.plan import (
     Action,
     Decided,
     Kept,
+    MarkedKind,
     Plan,
     Subject,
     Unkept,
@@ -49,7 +50,14 @@ from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.clock_doubt import ClockDoubt
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.proof import Proof
-from lifecycle_sync.service.retaining import VERSIONS_MAX, Found, Retained, Retaining, retained
+from lifecycle_sync.service.retaining import (
+    VERSIONS_MAX,
+    Found,
+    Retained,
+    Retaining,
+    kinds_of,
+    retained,
+)
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.service.space import Space
 
@@ -247,6 +255,14 @@ class Decisions:
                 totals=(),
             )
             del actions
+
+    def alike(self) -> tuple[list[bytes], list[MarkedKind]]:
+        """What can be given up without a look at any single file: the roots against which nothing
+        stands, and the kinds of files of which one rule keeps the newest versions. Judged now."""
+        now_ns = self._clock.now_ns()
+        roots = self._facts(None, now_ns, now_ns)
+        rules = Rules(self._registry.policies())
+        return [root_id for root_id, it in roots.items() if not it.guard], kinds_of(rules)
 
     def unkept(self, cancel: CancelToken | None = None) -> Iterator[list[Unkept]]:
         """The versions that no rule keeps, judged now, page by page: of each file all, with what

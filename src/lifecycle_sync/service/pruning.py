@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from lifecycle_sync.act.pruning import Withdrawn, ids_of
+from lifecycle_sync.act.pruning import Withdrawn, ids_of, prune_marked, prune_versions
+from lifecycle_sync.act.site import Site
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
 from lifecycle_sync.model.check import PRUNE, CheckNote
-from lifecycle_sync.model.plan import Unkept
+from lifecycle_sync.model.plan import MarkedPage, Unkept
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import HELD
 from lifecycle_sync.service.engine import Engine
@@ -27,8 +29,11 @@ from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 EMPTY = "zero versions"
-# Versions that are taken back in one run in the journal.
+# Versions that are taken back in one run in the journal: after each was looked at, or without that.
 _VERSIONS = 10_000
+_MARKED = 20_000
+# Each root looks through a page anew, so of more of them each file is looked at instead.
+_ROOTS = 8
 ADVICE = "advice"
 
 
@@ -171,7 +176,9 @@ def _refuse(engine: Engine, how: How) -> None:
 
 
 def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
-    """Take back the versions that no rule keeps."""
+    """Take back the versions that no rule keeps: first those of which that can be said without a
+    look at any of their files."""
+    _take_back_marked(engine, pruning, how, outcome)
     by_root: dict[bytes, list[Unkept]] = {}
     # Of these, how many versions.
     gathered: Counter[bytes] = Counter()
@@ -179,7 +186,7 @@ def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome
     def flush(versions_min: int) -> None:
         for root_id, groups in by_root.items():
             if gathered[root_id] >= versions_min:
-                _take_back_of(engine, root_id, groups, how, outcome)
+                _take_back_of(engine, root_id, partial(prune_versions, groups=groups), how, outcome)
                 groups.clear()
                 gathered[root_id] = 0
 
@@ -189,6 +196,35 @@ def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome
             gathered[it.repository_id] += it.versions
         flush(_VERSIONS)
     flush(1)
+
+
+def _take_back_marked(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
+    registry = engine.registry
+    roots, kinds = engine.decisions.alike()
+    free = set(roots) - _advising(engine, pruning)
+    kinds = [it for it in kinds if it.kept or pruning.allow_empty]
+    after: bytes | None = None
+    while free and kinds and (last := registry.last_marked(after, _MARKED)) is not None:
+        how.cancel.check()
+        page = MarkedPage(after, last, kinds)
+        there = registry.marked_roots(page, min(len(registry.repositories()), _ROOTS + 1))
+        for root_id in there if len(there) <= _ROOTS else ():
+            if root_id in free:
+                _take_back_of(
+                    engine,
+                    root_id,
+                    partial(prune_marked, page=page, files_max=_MARKED),
+                    how,
+                    outcome,
+                )
+        after = last
+
+
+def _advising(engine: Engine, pruning: Pruning) -> set[bytes]:
+    """The roots that keep what they have."""
+    if not pruning.sweep:
+        return set()
+    return {it.repository_id for it in engine.registry.repositories() if not it.enforce}
 
 
 def _would_go(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> Iterator[bytes]:
@@ -204,11 +240,7 @@ def _free(
 ) -> Iterator[list[Unkept]]:
     """What no rule keeps and nothing stands against, page by page; what waits is counted."""
     outcome.waits.clear()
-    advising = (
-        {it.repository_id for it in engine.registry.repositories() if not it.enforce}
-        if pruning.sweep
-        else set()
-    )
+    advising = _advising(engine, pruning)
     for page in engine.decisions.unkept(how.cancel):
         free = []
         for it in page:
@@ -235,7 +267,11 @@ def _count(outcome: PruneOutcome, groups: Sequence[Unkept]) -> None:
 
 
 def _take_back_of(
-    engine: Engine, root_id: bytes, groups: Sequence[Unkept], how: How, outcome: PruneOutcome
+    engine: Engine,
+    root_id: bytes,
+    withdraw: Callable[[Site], Withdrawn],
+    how: How,
+    outcome: PruneOutcome,
 ) -> None:
     repository = engine.registry.repository(root_id)
     if repository is None:
@@ -250,7 +286,7 @@ def _take_back_of(
 
     try:
         report = engine.acts.prune_versions(
-            repository, groups, came, progress=how.progress, cancel=how.cancel
+            repository, withdraw, came, progress=how.progress, cancel=how.cancel
         )
     except (CancelledError, StorageFullError):
         raise

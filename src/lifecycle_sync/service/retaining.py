@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lifecycle_sync.act.pruning import told_why
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.decide import retention
 from lifecycle_sync.decide.choice import Rules
@@ -18,6 +19,7 @@ from lifecycle_sync.model.plan import (
     Beyond,
     KeptVersion,
     MarkedFile,
+    MarkedKind,
     Subject,
     Unkept,
     UnkeptFile,
@@ -231,6 +233,19 @@ class Retaining:
             files = [it for it in subjects.values() if it.repository_id in situation.roots]
             held = self._registry.held([file.file_id for file in files], situation.at_ns)
             self.add(files, situation, held, found)
+
+
+def kinds_of(rules: Rules) -> list[MarkedKind]:
+    """The kinds of files of which one rule keeps the newest versions, and no others."""
+    return [
+        MarkedKind(
+            file_type,
+            explicit,
+            number,
+            told_why(policy.name, retention.why_beyond(policy, number)),
+        )
+        for file_type, explicit, policy, number in retention.all_alike(rules)
+    ]
 
 
 def retained(

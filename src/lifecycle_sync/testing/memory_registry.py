@@ -16,9 +16,9 @@ from lifecycle_sync.model.policy import LifecyclePolicy
 from lifecycle_sync.model.record import HashResult, ScanBatch
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.testing.memory_conflicts import MemoryConflicts
-from lifecycle_sync.testing.memory_due import MemoryDue
 from lifecycle_sync.testing.memory_hashes import MemoryHashes
 from lifecycle_sync.testing.memory_jobs import MemoryJobs
+from lifecycle_sync.testing.memory_marked import MemoryMarked
 from lifecycle_sync.testing.memory_queries import MemoryQueries
 from lifecycle_sync.testing.memory_replay import MemoryReplay
 from lifecycle_sync.testing.memory_scans import MemoryScans
@@ -36,7 +36,7 @@ class MemoryRegistry(
     MemoryReplay,
     MemoryWatching,
     MemoryJobs,
-    MemoryDue,
+    MemoryMarked,
     MemoryConflicts,
 ):
     """`Registry`, gone with the process. Thread-safe by one lock."""

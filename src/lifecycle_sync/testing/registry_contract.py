@@ -25,6 +25,7 @@ from lifecycle_sync.testing.registry_contract_hashes import HashContract
 from lifecycle_sync.testing.registry_contract_holds import HoldContract, PolicyContract
 from lifecycle_sync.testing.registry_contract_jobs import JobContract
 from lifecycle_sync.testing.registry_contract_loose import LooseContract
+from lifecycle_sync.testing.registry_contract_marked import MarkedContract
 from lifecycle_sync.testing.registry_contract_outcomes import OutcomeContract
 from lifecycle_sync.testing.registry_contract_queries import FindContract
 from lifecycle_sync.testing.registry_contract_replay import ReplayContract
@@ -62,6 +63,7 @@ class RegistryContract(
     HoldContract,
     PolicyContract,
     DueContract,
+    MarkedContract,
     ReplayContract,
     WatchContract,
     ConflictContract,
