@@ -24,6 +24,7 @@ from lifecycle_sync.service.engine import Engine
 from lifecycle_sync.service.order import pause_words
 from lifecycle_sync.service.vault_copies import checked_place
 from lifecycle_sync.vault import opening
+from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.prune import REPACK_BELOW, PruneReport, prune
 from lifecycle_sync.vault.reserve import give_up_reserve, make_reserve
 from lifecycle_sync.vault.vault import Vault, VaultKind
@@ -100,11 +101,14 @@ def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) ->
     if not how.dry_run:
         engine.decisions.settle(how.cancel)
     going: Iterator[bytes] = iter(())
-    if how.dry_run:
-        going = _would_go(engine, pruning, how, outcome)
-    else:
-        _take_back(engine, pruning, how, outcome)
-    outcome.vault = _contents(engine, vault, pruning, how, going)
+    with Needed(vault, how.cancel) as needed:
+        if how.dry_run:
+            going = _would_go(engine, pruning, how, outcome)
+        else:
+            if engine.settings.worker_threads != 1:
+                needed.read_ahead()
+            _take_back(engine, pruning, how, outcome)
+        outcome.vault = _contents(engine, needed, pruning, how, going)
 
 
 def prune_copy(engine: Engine, place: str, pruning: Pruning, how: How) -> PruneOutcome:
@@ -297,8 +301,9 @@ def _take_back_of(
 
 
 def _contents(
-    engine: Engine, vault: Vault, pruning: Pruning, how: How, going: Iterable[bytes]
+    engine: Engine, needed: Needed, pruning: Pruning, how: How, going: Iterable[bytes]
 ) -> PruneReport:
+    vault = needed.vault
     how.progress.begin("prune", os.fsencode(vault.path), None, None)
     try:
         return prune(
@@ -311,6 +316,7 @@ def _contents(
             compacted=lambda name: _known_to_us(engine, vault, name),
             progress=how.progress.advance,
             cancel=how.cancel,
+            needed=needed,
         )
     finally:
         how.progress.end()

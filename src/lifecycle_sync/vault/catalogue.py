@@ -451,15 +451,16 @@ class Catalogue:
 
     def sources(self) -> list[str]:
         """The fewest manifests that together say everything."""
-        left = set(self._known)
-        sources = []
-        for name in sorted(self._known, reverse=True):
-            it = self._known[name]
-            whole = name in left and name not in self.damaged
-            if whole and it.covers and (it.covers & self._known.keys()) <= left:
-                sources.append(name)
-                left -= it.covers | {name}
-        return sorted([*sources, *(name for name in left if self._known[name].covers is None)])
+        with self._mutex:
+            left = set(self._known)
+            sources = []
+            for name in sorted(self._known, reverse=True):
+                it = self._known[name]
+                whole = name in left and name not in self.damaged
+                if whole and it.covers and (it.covers & self._known.keys()) <= left:
+                    sources.append(name)
+                    left -= it.covers | {name}
+            return sorted([*sources, *(name for name in left if self._known[name].covers is None)])
 
 
 def _taken_lines(reader: ManifestReader) -> Iterator[Taken]:

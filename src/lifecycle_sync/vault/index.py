@@ -142,6 +142,7 @@ class Index(IndexChecks, IndexPruned):
     def clear(self, vanished: Iterable[str] = ()) -> None:
         """Forget everything but the names of manifests that were there once."""
         with self._use(write=True) as connection:
+            self._moved += 1
             for table in _TOLD:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
             connection.executemany(
@@ -273,6 +274,7 @@ class Index(IndexChecks, IndexPruned):
     def forget(self, keys: Iterable[ContentKey]) -> None:
         """Forget where contents lie that were found damaged, so that they are stored anew."""
         with self._use(write=True) as connection:
+            self._moved += 1
             connection.executemany(
                 "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
             )

@@ -109,6 +109,8 @@ class IndexFile:
         self._fs = fs
         self._mutex = threading.RLock()
         self._depth = 0
+        # How often contents got places through this one.
+        self._moved = 0
         self._connection = self._open(store_id)
 
     def _open(self, store_id: bytes) -> Connection:

@@ -30,19 +30,21 @@ CREATE TEMP TABLE moving (
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
 """
-_LEAVE_OUT = """
-DELETE FROM told WHERE EXISTS (
-    SELECT 1 FROM pruned p WHERE p.version_id = told.version_id AND p.at_ns >= told.at_ns
-) OR EXISTS (SELECT 1 FROM going g WHERE g.version_id = told.version_id)
+_STAYING = """
+CREATE TEMP TABLE staying AS SELECT t.key AS key, t.lines AS lines
+FROM told t LEFT JOIN pruned p ON p.version_id = t.version_id AND p.at_ns >= t.at_ns
+WHERE p.version_id IS NULL AND t.version_id NOT IN (SELECT version_id FROM going)
 """
 # In the order of the keys, so that each is put beside the one before.
 _TAKE_UP = """
-INSERT OR IGNORE INTO live SELECT key FROM told ORDER BY key;
+INSERT OR IGNORE INTO live SELECT key FROM staying ORDER BY key;
+DROP TABLE staying;
 DELETE FROM told;
 """
+# Both are in the order of their keys.
 _USED = """
 DELETE FROM used;
-INSERT INTO used SELECT place, count(*), sum(stored) FROM live JOIN content USING (key)
+INSERT INTO used SELECT place, count(*), sum(stored) FROM live CROSS JOIN content USING (key)
     GROUP BY place;
 """
 _UNUSED_PARTS = """
@@ -84,6 +86,8 @@ class Live:
         self._noted: list[tuple[Lines, int]] = []
         # Of lines of which all versions stay, or none: whether they do.
         self.stay: dict[Lines, bool] = {}
+        # Of which places it was worked out what of them is used.
+        self._as_of: tuple[int, int] | None = None
         with index.raw() as connection:
             connection.execute(_SCHEMA)
 
@@ -108,9 +112,11 @@ class Live:
     def take_up(self) -> None:
         """Take up what was noted, but for what is pruned by now."""
         with self._index.transaction() as connection:
-            connection.execute(_LEAVE_OUT)
-            left = dict(connection.execute("SELECT lines, count(*) FROM told GROUP BY lines"))
+            connection.execute(_STAYING)
+            left = dict(connection.execute("SELECT lines, count(*) FROM staying GROUP BY lines"))
             connection.execute(_TAKE_UP)
+            if left:
+                self._as_of = None
         for number, (lines, count) in enumerate(self._noted):
             if left.get(number, 0) in {0, count}:
                 self.stay[lines] = number in left
@@ -126,9 +132,12 @@ class Live:
             )
 
     def sum_up(self) -> None:
-        """Work out what of each place is used."""
+        """Work out what of each place is used, where that may have changed."""
         with self._index.transaction() as connection:
-            connection.execute(_USED)
+            as_of = self._index.places_as_of()
+            if as_of != self._as_of:
+                connection.execute(_USED)
+                self._as_of = as_of
 
     def used_places(self) -> Iterator[int]:
         yield from (row[0] for row in self._paged("SELECT place FROM used WHERE place > ?"))

@@ -36,6 +36,14 @@ INSERT OR REPLACE INTO content SELECT key, place, offset, stored, size FROM swap
 DROP TABLE swapped;
 """  # noqa: S608
 _INSERT = "INSERT OR IGNORE INTO content\nVALUES (?, ?, ?, ?, ?)\n"
+# Of many ids that stand one after the other, in their order, so that each is put beside the last.
+_ADD_PRUNED = """
+WITH RECURSIVE start (at) AS (
+    SELECT 1 UNION ALL SELECT at + 16 FROM start WHERE at + 16 < length(?1)
+)
+INSERT INTO pruned SELECT substr(?1, at, 16), ?2 FROM start WHERE true ORDER BY 1
+ON CONFLICT DO UPDATE SET at_ns = max(at_ns, excluded.at_ns)
+"""
 Row = tuple[bytes, int, int, int, int]
 
 
@@ -54,12 +62,10 @@ class IndexPruned(IndexFile):
 
     def add_pruned(self, version_ids: Iterable[bytes], at_ns: int) -> None:
         """What was told of these versions until then counts no more."""
-        with self._use(write=True) as connection:
-            connection.executemany(
-                "INSERT INTO pruned VALUES (?, ?) ON CONFLICT DO UPDATE"
-                " SET at_ns = max(at_ns, excluded.at_ns)",
-                ((version_id, at_ns) for version_id in version_ids),
-            )
+        ids = b"".join(version_ids)
+        if ids:
+            with self._use(write=True) as connection:
+                connection.execute(_ADD_PRUNED, (ids, at_ns))
 
     def has_pruned(self) -> bool:
         with self._use() as connection:
@@ -100,7 +106,9 @@ class IndexPruned(IndexFile):
                     " (SELECT object FROM part WHERE sha256 = ?)"
                 )
                 connection.executemany(sql, ((row[0],) for row in rows))
+            before = connection.total_changes()
             connection.execute(_SWAP)
+            self._moved += connection.total_changes() > before
 
     def has_condemned(self) -> bool:
         with self._use() as connection:
@@ -151,6 +159,7 @@ class IndexPruned(IndexFile):
                 (blob, place),
             ).fetchone()
             if row is not None:
+                self._moved += 1
                 _keep_others(connection, [blob], place)
                 connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
 
@@ -182,10 +191,15 @@ class IndexPruned(IndexFile):
 
     # -- places ----------------------------------------------------------------------------
 
-    @staticmethod
-    def _place_contents(connection: Connection, place: int, rows: list[Row]) -> None:
+    def places_as_of(self) -> tuple[int, int]:
+        """Says the same as before only where no content got another place since, by whomever."""
+        with self._use() as connection:
+            return connection.execute("PRAGMA data_version").get, self._moved
+
+    def _place_contents(self, connection: Connection, place: int, rows: list[Row]) -> None:
         """Take up where contents lie, all in one place. It counts unless it is condemned and
         another is known."""
+        self._moved += 1
         before = connection.total_changes()
         # In the order of the table: what they touch of it is at hand once, and not again and again.
         values = list(chain.from_iterable(sorted(rows)))

@@ -8,7 +8,9 @@ to the events that speak of them, because the digests they share then compress a
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -38,6 +40,8 @@ _FRAME_SIZE = 1 << 20
 # What is put together of other manifests' frames grows no further with each time.
 _BLOCK_SIZE = 2 << 20
 _HEAD_SIZE = 8 << 10
+# So many frames are compressed, or wait for it, before one is written.
+_FRAMES_COMING = 2
 # A frame ends with the line that makes it this long, and lines are bounded.
 _FRAME_SIZE_MAX = 64 << 20
 _EVENT = b'{"event":'
@@ -108,11 +112,14 @@ class Line(NamedTuple):
 
 
 class ManifestWriter:
-    """A manifest on its way into a storage; memory stays at a frame."""
+    """A manifest on its way into a storage; memory stays at some frames. Each is compressed in
+    another thread while the lines of the next one are put together."""
 
     def __init__(self, storage: Storage, header: Header) -> None:
         self._upload = NamedUpload(storage, MANIFESTS)
         self._compressor = FrameCompressor(MANIFEST_LEVEL)
+        self._beside: ThreadPoolExecutor | None = None
+        self._coming: deque[Future[bytes]] = deque()
         self._sequence = header.sequence
         self._lines: list[bytes] = []
         self._size = 0
@@ -170,22 +177,30 @@ class ManifestWriter:
     def publish(self) -> str:
         """Make it durable; its name."""
         self.line(msgspec.json.encode(_EndLine(self._count)))
-        self._flush()
+        self._flush(last=True)
         sha256, self.length = self._upload.end()
         name = manifest_name(self._sequence, sha256)
         self._upload.publish(manifest_path(name))
         return name
 
     def discard(self) -> None:
+        if self._beside is not None:
+            self._beside.shutdown()
         self._upload.discard()
 
-    def _flush(self) -> None:
-        if not self._lines:
-            return
-        self._lines.append(b"")
-        frame = self._compressor.frame(b"\n".join(self._lines))
-        self._lines, self._size = [], 0
-        self._upload.write(frame)
+    def _flush(self, *, last: bool = False) -> None:
+        if self._lines:
+            self._lines.append(b"")
+            text = b"\n".join(self._lines)
+            self._lines, self._size = [], 0
+            if self._beside is None and not last:
+                self._beside = ThreadPoolExecutor(1, "vault-manifest")
+            if self._beside is not None:
+                self._coming.append(self._beside.submit(self._compressor.frame, text))
+            else:
+                self._upload.write(self._compressor.frame(text))
+        while len(self._coming) > (0 if last else _FRAMES_COMING):
+            self._upload.write(self._coming.popleft().result())
 
 
 # -- reading -------------------------------------------------------------------------------------

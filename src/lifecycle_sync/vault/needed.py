@@ -3,10 +3,12 @@ wrote them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import threading
+from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.errors import VaultCorruptError, VaultError, VaultKeyError
+from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError, VaultKeyError
 from lifecycle_sync.vault.held import held_and_all
 from lifecycle_sync.vault.index_live import Live
 from lifecycle_sync.vault.manifest import GoneError, ManifestReader
@@ -15,14 +17,21 @@ from lifecycle_sync.vault.sealing import SealedStorage
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
+_log = logging.getLogger("lifecycle_sync.vault")
 _TRIES = 20
+# Manifests of fewer bytes are read before a thread has begun.
+_AHEAD_BYTES = 1 << 20
 
 
 class Needed:
-    """What is needed of one vault, in `live`. For one thread at a time."""
+    """What is needed of one vault, in `live`. A context manager, for one thread at a time.
+
+    Manifests never change, so those that are there may be read ahead, in a thread, while others are
+    written: `catch_up` finds out which have come since.
+    """
 
     def __init__(self, vault: Vault, cancel: CancelToken) -> None:
-        self._vault = vault
+        self.vault = vault
         self._index = vault.index
         self._storage = vault.storage
         self._cancel = cancel
@@ -30,14 +39,44 @@ class Needed:
         # Manifests whose versions were taken up, or that repeat no others.
         self._read: set[str] = set()
         self._followed: set[str] = set()
+        self._ahead: threading.Thread | None = None
+        # Set when what was read ahead is of no use any more.
+        self._closing = threading.Event()
 
     def close(self) -> None:
+        self._closing.set()
+        self._wait()
         self.live.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def read_ahead(self) -> None:
+        """Begin to read what is there now; nothing, where that is little."""
+        if sum(it.length for it in self.vault.catalogue.known().values()) >= _AHEAD_BYTES:
+            self._ahead = threading.Thread(target=self._read_on, name="vault-needed")
+            self._ahead.start()
+
+    def _read_on(self) -> None:
+        try:
+            self._read_manifests()
+        except LifecycleError as error:
+            # `catch_up` comes by it as well, and says so.
+            _log.debug("reading ahead ended: %s", error)
+
+    def _wait(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.join()
 
     def catch_up(self) -> None:
         """Take up what the versions need of which manifests tell that were not read yet."""
+        self._wait()
         for left in reversed(range(_TRIES)):
-            self._vault.refresh()
+            self.vault.refresh()
             self._refuse_damage()
             try:
                 self._read_manifests()
@@ -48,48 +87,49 @@ class Needed:
                 continue
             break
         self.live.take_up()
-        missing = self._vault.catalogue.missing(self._followed)
+        missing = self.vault.catalogue.missing(self._followed)
         if missing:
             raise self._blind(f"{min(missing)} is missing")
         self.live.sum_up()
         if self.live.unplaced():
             # What was found damaged is forgotten by the index, and still no reason to delete it.
             self._index.clear()
-            self._vault.refresh()
+            self.vault.refresh()
             self._refuse_damage()
             self.live.sum_up()
         self._use_whole_places()
 
     def _refuse_damage(self) -> None:
-        locked = self._vault.catalogue.locked
+        locked = self.vault.catalogue.locked
         if locked:
             raise VaultKeyError(
                 f"{len(locked)} manifests are encrypted, so nobody knows what they need",
                 operation="prune vault",
-                subject=self._vault.path,
+                subject=self.vault.path,
                 remedy="name the file with the key: identity_path in the settings",
             )
-        for name, cause in sorted(self._vault.catalogue.lost().items()):
+        for name, cause in sorted(self.vault.catalogue.lost().items()):
             raise self._blind(f"{name} {cause}")
 
     def _blind(self, cause: str) -> VaultCorruptError:
         return VaultCorruptError(
             f"a manifest cannot be read, so nobody knows what it needs: {cause}",
             operation="prune vault",
-            subject=self._vault.path,
+            subject=self.vault.path,
             remedy="`lifecycle verify --heal` brings back what it can, also from copies; for one"
             " that is lost for good there is `lifecycle vault give-up`; nothing was deleted",
         )
 
     def _read_manifests(self) -> None:
-        catalogue = self._vault.catalogue
+        catalogue = self.vault.catalogue
         known = catalogue.known()
         for name in catalogue.sources():
             repeated = known[name].covers or frozenset()
             if name in self._read or (repeated and repeated <= self._read):
                 continue
             try:
-                self._read_manifest(name)
+                if not self._read_manifest(name):
+                    return
             except GoneError:
                 raise
             except VaultCorruptError as error:
@@ -100,34 +140,38 @@ class Needed:
                 return
             self._read |= {name} | repeated
 
-    def _read_manifest(self, name: str) -> None:
+    def _read_manifest(self, name: str) -> bool:
+        """False where it was given up halfway."""
         reader = ManifestReader(self._storage, name)
         self._followed |= set(reader.header.previous)
         if (
             isinstance(self._storage, SealedStorage)
-            and reader.header.writer != self._vault.writer_name
+            and reader.header.writer != self.vault.writer_name
         ):
             # Who has no key cannot read what is condemned, and would rely on it.
             raise VaultError(
                 f"another program ({reader.header.writer}) writes to it, and it is encrypted",
                 operation="prune vault",
-                subject=self._vault.path,
+                subject=self.vault.path,
                 remedy="give each of those who write a vault of its own",
             )
         for number, lines in enumerate(reader.batches()):
             self._cancel.check()
+            if self._closing.is_set():
+                return False
             found, every = held_and_all(lines)
             self.live.add(found, (name, number) if every else None)
+        return True
 
     def _use_whole_places(self) -> None:
         """Where the place that counts has gone or was cut, another one may have a content still."""
         preferred = False
         for place in self.live.used_places():
-            if self._vault.is_there(place):
+            if self.vault.is_there(place):
                 continue
             for blob in self.live.keys_at(place):
                 for other in self._index.other_places(blob):
-                    if self._vault.is_there(other):
+                    if self.vault.is_there(other):
                         self._index.prefer(blob, other)
                         preferred = True
                         break

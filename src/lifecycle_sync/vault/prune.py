@@ -109,6 +109,7 @@ def prune(
     compacted: Callable[[str], None] = lambda name: None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
+    needed: Needed | None = None,
 ) -> PruneReport:
     """Condemn what no version needs, delete what was condemned `grace_ns` nanoseconds ago or more.
 
@@ -116,7 +117,8 @@ def prune(
     `dry_run` nothing is changed, and the versions `going` count as pruned. `compacted` is told the
     name of a checkpoint before what it repeats goes. Of a `copy`, which nobody writes to, files and
     manifests are only taken away: what else is to be said comes from the vault itself. `progress`
-    is told files and bytes, each time how many more. Raises `VaultCorruptError` where a manifest is
+    is told files and bytes, each time how many more. `needed` is of this vault, and may have read
+    ahead; it is closed. Raises `VaultCorruptError` where a manifest is
     damaged or missing, and `CancelledError`.
     """
     it = _Pruning(
@@ -127,6 +129,7 @@ def prune(
         dry_run=dry_run,
         progress=progress,
         cancel=cancel,
+        needed=needed,
     )
     try:
         return it.run_copy() if copy else it.run(going, compacted)
@@ -145,6 +148,7 @@ class _Pruning:
         dry_run: bool,
         progress: Callable[[int, int], None] | None,
         cancel: CancelToken | None,
+        needed: Needed | None,
     ) -> None:
         self._vault = vault
         self._index = vault.index
@@ -155,7 +159,7 @@ class _Pruning:
         self._dry_run = dry_run
         self._progress = progress or (lambda files, size: None)
         self._cancel = cancel or CancelToken()
-        self._needed = Needed(vault, self._cancel)
+        self._needed = needed or Needed(vault, self._cancel)
         self._live = self._needed.live
         # Contents that were copied since a manifest told of it.
         self._uncommitted = 0
