@@ -14,6 +14,7 @@ _ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
 _ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _POLICIES = "tests/integration/test_policies.py"
 _PROOF = "tests/integration/test_proof.py"
+_PRUNING = "tests/integration/test_pruning.py"
 
 
 class Proof(NamedTuple):
@@ -148,6 +149,27 @@ PROOFS = [
         "WHERE NOT (act.unless_held AND EXISTS (\n",
         "WHERE NOT (0 AND EXISTS (\n",
         f"{_POLICIES}::test_a_hold_set_after_the_plan_stops_it",
+    ),
+    Proof(
+        "hold, when whole pages of versions go",
+        f"{_PACKAGE}/registry/sql/marked.sql",
+        "    EXISTS (SELECT 1 FROM holds WHERE released_ns IS NULL) AND EXISTS (\n",
+        "    0 AND EXISTS (\n",
+        f"{_PRUNING}::test_what_is_held_when_it_is_to_go_stays_however_many",
+    ),
+    Proof(
+        "zero versions, when whole pages of versions go",
+        f"{_PACKAGE}/service/pruning.py",
+        "    kinds = [it for it in kinds if it.kept or pruning.allow_empty]\n",
+        "    kinds = list(kinds)\n",
+        f"{_PRUNING}::test_the_last_version_goes_only_when_that_is_meant",
+    ),
+    Proof(
+        "advice, when whole pages of versions go",
+        f"{_PACKAGE}/service/pruning.py",
+        "    free = set(roots) - _advising(engine, pruning)\n",
+        "    free = set(roots)\n",
+        f"{_PRUNING}::test_the_loop_prunes_what_is_due_and_leaves_roots_that_only_advise",
     ),
     Proof(
         "pause, in a plan",

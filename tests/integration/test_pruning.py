@@ -14,15 +14,17 @@ import pytest
 
 from lifecycle_sync.clock import FixedClock
 from lifecycle_sync.config import Settings
-from lifecycle_sync.errors import GuardError, StorageFullError
+from lifecycle_sync.errors import BusyError, GuardError, StorageFullError
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.event import PrunedEvent
 from lifecycle_sync.model.operation import Operation
+from lifecycle_sync.model.policy import KeepRules
 from lifecycle_sync.service import pruning, retaining
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.guarding import set_enforcement
 from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.tending import prune_due
+from lifecycle_sync.vault import needed
 from lifecycle_sync.vault.vault import VaultKind
 from tests.support.house import House, backed_up
 
@@ -118,6 +120,79 @@ def test_what_is_held_when_it_is_to_go_stays_however_many(house, monkeypatch):
     assert (outcome.files, outcome.versions, outcome.waits) == (1, 2, {"hold": 2})
     assert numbers(house) == {b"a": [3, 2, 1], b"b": [3]}
     assert house.engine.registry.pending_operations(None) == []
+
+
+@pytest.fixture(params=["in turn", "beside"])
+def threads(request, monkeypatch):
+    """A little is done in turn, much by several threads."""
+    monkeypatch.setattr(pruning, "_MARKED", 4)
+    if request.param == "beside":
+        monkeypatch.setattr(needed, "_AHEAD_BYTES", 0)
+    return request.param
+
+
+def test_page_by_page_all_goes_that_one_rule_does_not_keep(house, clock, threads, monkeypatch):
+    for number in range(12):
+        house.write(f"more {number}", b"whatever %d" % number)
+    house.sync()
+    house.engine.acts.back_up(house.repository)
+    for number in range(12):
+        house.write(f"more {number}", b"something else %d" % number)
+    clock.advance(3600)
+    house.sync()
+    house.engine.acts.back_up(house.repository)
+    rules(house, max_versions=1)
+    foreseen = prune_vault(house.engine, Pruning(grace_days=0), How(dry_run=True))
+    one_by_one: list[object] = []
+    monkeypatch.setattr(pruning, "prune_versions", one_by_one.append)
+    outcome = prune(house)
+    assert one_by_one == []
+    assert (outcome.files, outcome.versions, outcome.exit_code) == (14, 16, 0)
+    assert outcome.size == foreseen.size
+    assert len(numbers(house)) == 10
+    assert {len(it) for it in numbers(house).values()} == {1}
+    told = journal(house)
+    assert len({it.file_id for it in told}) == len(told) == 14
+    assert {it.status for it in told} == {"completed"}
+    assert house.engine.registry.pending_operations(None) == []
+    # Nothing is left for another one, and all that is kept is there.
+    again = prune(house)
+    assert (again.versions, again.vault.condemned, again.vault.deleted) == (0, 0, 0)
+    assert house.engine.vaults.get(VaultKind.BACKUP).verify(contents=True, share=1.0).ok
+
+
+def test_what_is_judged_file_by_file_goes_in_the_same_prune(house, threads):
+    """The vault was told of the others by then, and may have been looked through."""
+    policies = {it.name: it for it in house.engine.statements.policies()}
+    chosen = replace(policies["media"], max_versions=1, keep=KeepRules(last=1))
+    house.engine.statements.put_policy(chosen)
+    house.engine.statements.assign(house.record("a").file_id, "media")
+    house.engine.statements.put_policy(replace(policies["default"], max_versions=1))
+    house.engine.statements.put_policy(replace(policies["documents"], max_versions=1))
+    outcome = prune(house)
+    assert (outcome.files, outcome.versions) == (2, 4)
+    assert numbers(house) == {b"a": [3], b"b": [3]}
+    again = prune(house)
+    assert (again.versions, again.vault.condemned, again.vault.deleted) == (0, 0, 0)
+
+
+def test_an_error_while_the_registry_forgets_leaves_nothing_pending(house, threads, monkeypatch):
+    rules(house, max_versions=1)
+    house.engine.decisions.settle()
+    registry = house.engine.registry
+    right = registry.finish_marked
+
+    def full(*arguments: object, **fields: object) -> int:
+        monkeypatch.setattr(registry, "finish_marked", right)
+        raise BusyError("locked", operation="use the registry", subject="it", remedy="wait")
+
+    monkeypatch.setattr(registry, "finish_marked", full)
+    outcome = prune(house)
+    assert [str(error.cause) for _path, error in outcome.errors] == ["locked"]
+    assert registry.pending_operations(None) == []
+    # The vault was told, and the next one learns of that.
+    assert prune(house).exit_code == 0
+    assert numbers(house) == {b"a": [3], b"b": [3]}
 
 
 def test_the_last_version_goes_only_when_that_is_meant(house, clock):

@@ -6,9 +6,10 @@ held is deleted later, and only by who has read all that the vault tells: see `v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
@@ -16,10 +17,12 @@ from lifecycle_sync.act.site import SKIPPED, Done, Site, begin
 from lifecycle_sync.model.act import Intent
 from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.model.many import many
-from lifecycle_sync.model.plan import MarkedFile, MarkedPage, Unkept, UnkeptFile
+from lifecycle_sync.model.plan import MarkedFile, MarkedGoing, MarkedPage, Unkept, UnkeptFile
 from lifecycle_sync.vault.prune import withdraw
 
 _REASON = "no rule keeps it"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Withdrawn(NamedTuple):
@@ -47,22 +50,76 @@ def told_why(policy_name: str, reason: str) -> str:
     return _encode(_Why(policy_name, reason)).decode()[1:]
 
 
-def prune_marked(site: Site, page: MarkedPage, files_max: int) -> Withdrawn:
-    """Keep no longer what is marked of files on a page, as far as nothing stands against it: the
-    registry judges as it writes. So much is done many at a time, by few statements, and the rest is
-    for `prune_versions`. There are `files_max` files on it at most."""
+def prune_marked(
+    site: Site,
+    pages: Sequence[MarkedPage],
+    files_max: int,
+    beside: Executor,
+    meanwhile: Callable[[], None],
+) -> Withdrawn:
+    """Keep no longer what is marked of files on some pages, as far as nothing stands against it:
+    the registry judges as it writes. So much is done many at a time, by few statements, and the
+    rest is for `prune_versions`. There are `files_max` files on a page at most.
+
+    The registry works `beside`, on one thing after the other, while the vault is told here of a
+    page whose intents are durable; `meanwhile` is called when it was told of all, and the registry
+    has yet to forget. An error leaves intents pending, as those of one who was killed."""
     registry, vault = site.registry, site.vaults.backup()
-    going = registry.begin_marked(site.act, page, site.ids.block(files_max), site.now_ns())
-    if going is None:
-        return Withdrawn(0, 0, 0, [])
-    ids = ids_of(going.version_ids)
-    at_ns = max(site.now_ns(), going.newest_ns)
-    manifest = withdraw(vault, ids, at_ns, _REASON)
-    registry.finish_marked(
-        site.act, going, at_ns, site.now_ns(), manifests=[(vault.store_id, manifest)]
-    )
-    site.told.advance(going.files, going.size)
-    return Withdrawn(going.files, len(ids), going.size, [])
+    begun = [
+        beside.submit(
+            registry.begin_marked, site.act, page, site.ids.block(files_max), site.now_ns()
+        )
+        for page in pages
+    ]
+    told: list[tuple[MarkedGoing, int, str]] = []
+    try:
+        for coming in begun:
+            going = coming.result()
+            if going is not None:
+                at_ns = max(site.now_ns(), going.newest_ns)
+                manifest = withdraw(vault, ids_of(going.version_ids), at_ns, _REASON)
+                told.append((going, at_ns, manifest))
+    except BaseException:
+        for coming in begun:
+            coming.cancel()
+        wait(begun)
+        raise
+    done = [
+        beside.submit(
+            registry.finish_marked,
+            site.act,
+            going,
+            at_ns,
+            site.now_ns(),
+            manifests=[(vault.store_id, manifest)],
+        )
+        for going, at_ns, manifest in told
+    ]
+    try:
+        meanwhile()
+    finally:
+        wait(done)
+    for it in done:
+        it.result()
+    files = sum(going.files for going, _at_ns, _manifest in told)
+    versions = sum(going.versions for going, _at_ns, _manifest in told)
+    size = sum(going.size for going, _at_ns, _manifest in told)
+    site.told.advance(files, size)
+    return Withdrawn(files, versions, size, [])
+
+
+class AtOnce(Executor):
+    """Does what is submitted before `submit` returns."""
+
+    def submit(
+        self, call: Callable[_P, _T], /, *arguments: _P.args, **fields: _P.kwargs
+    ) -> Future[_T]:
+        future: Future[_T] = Future()
+        try:
+            future.set_result(call(*arguments, **fields))
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+        return future
 
 
 def prune_versions(site: Site, groups: Sequence[Unkept]) -> Withdrawn:

@@ -186,6 +186,10 @@ class MarkedGoing(NamedTuple):
     size: int
     newest_ns: int
 
+    @property
+    def versions(self) -> int:
+        return len(self.version_ids) // (2 * ID_BYTES)
+
 
 class Unkept(NamedTuple):
     """Files of one root that have versions which no rule keeps, for the same reason: that of the

@@ -157,6 +157,16 @@ class Database:
                 bulk.execute("PRAGMA shrink_memory")
                 _trim()
 
+    def write_back(self) -> None:
+        """Move what was committed out of the log, as far as nobody reads there: what closing would
+        do otherwise."""
+        self._check_usable()
+        with self._mutex, self._flocked(), translated(self.path):
+            self._check_inodes()
+            writer = self._writers.get(True)
+            if writer is not None:
+                writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
     def give_back_memory(self) -> None:
         """Drop what all connections keep in memory: for when little is to be done for long. Those
         that read do so where nobody reads through one at this moment."""

@@ -94,6 +94,10 @@ class SqliteRegistry(
             return [error.cause]
         return [] if found == ["ok"] else found
 
+    def write_back(self) -> None:
+        """After much was written, where something else is to be done: closing takes less then."""
+        self._db.write_back()
+
     def give_back_memory(self) -> None:
         """After much work, and before a long time with little."""
         self._db.give_back_memory()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
-from lifecycle_sync.act.pruning import Withdrawn, ids_of, prune_marked, prune_versions
+from lifecycle_sync.act.pruning import AtOnce, Withdrawn, ids_of, prune_marked, prune_versions
 from lifecycle_sync.act.site import Site
 from lifecycle_sync.clock import NS_PER_DAY
 from lifecycle_sync.errors import CancelledError, GuardError, LifecycleError, StorageFullError
 from lifecycle_sync.model.check import PRUNE, CheckNote
-from lifecycle_sync.model.plan import MarkedPage, Unkept
+from lifecycle_sync.model.plan import MarkedKind, MarkedPage, Unkept
+from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.act_report import HELD
 from lifecycle_sync.service.engine import Engine
@@ -33,6 +36,8 @@ EMPTY = "zero versions"
 # Versions that are taken back in one run in the journal: after each was looked at, or without that.
 _VERSIONS = 10_000
 _MARKED = 20_000
+# So many pages are given up in one run.
+_PAGES = 5
 # Each root looks through a page anew, so of more of them each file is looked at instead.
 _ROOTS = 8
 ADVICE = "advice"
@@ -100,15 +105,19 @@ def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) ->
     vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
     if not how.dry_run:
         engine.decisions.settle(how.cancel)
-    going: Iterator[bytes] = iter(())
     with Needed(vault, how.cancel) as needed:
         if how.dry_run:
             going = _would_go(engine, pruning, how, outcome)
-        else:
-            if engine.settings.worker_threads != 1:
-                needed.read_ahead()
-            _take_back(engine, pruning, how, outcome)
-        outcome.vault = _contents(engine, needed, pruning, how, going)
+            outcome.vault = _contents(engine, needed, pruning, how, going)
+            return
+        if engine.settings.worker_threads != 1:
+            needed.read_ahead()
+        with ThreadPoolExecutor(1, "prune") if needed.ahead else AtOnce() as beside:
+            _take_back(engine, pruning, how, outcome, needed=needed, beside=beside)
+            if needed.ahead:
+                # What goes wrong there closing comes by as well.
+                beside.submit(engine.registry.write_back)
+            outcome.vault = _contents(engine, needed, pruning, how, ())
 
 
 def prune_copy(engine: Engine, place: str, pruning: Pruning, how: How) -> PruneOutcome:
@@ -179,10 +188,19 @@ def _refuse(engine: Engine, how: How) -> None:
         )
 
 
-def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
+def _take_back(
+    engine: Engine,
+    pruning: Pruning,
+    how: How,
+    outcome: PruneOutcome,
+    *,
+    needed: Needed,
+    beside: Executor,
+) -> None:
     """Take back the versions that no rule keeps: first those of which that can be said without a
     look at any of their files."""
-    _take_back_marked(engine, pruning, how, outcome)
+    _take_back_marked(engine, pruning, how, outcome, needed=needed, beside=beside)
+    versions = outcome.versions
     by_root: dict[bytes, list[Unkept]] = {}
     # Of these, how many versions.
     gathered: Counter[bytes] = Counter()
@@ -200,27 +218,52 @@ def _take_back(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome
             gathered[it.repository_id] += it.versions
         flush(_VERSIONS)
     flush(1)
+    if outcome.versions != versions:
+        needed.start_over()
 
 
-def _take_back_marked(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) -> None:
+def _take_back_marked(
+    engine: Engine,
+    pruning: Pruning,
+    how: How,
+    outcome: PruneOutcome,
+    *,
+    needed: Needed,
+    beside: Executor,
+) -> None:
     registry = engine.registry
     roots, kinds = engine.decisions.alike()
     free = set(roots) - _advising(engine, pruning)
     kinds = [it for it in kinds if it.kept or pruning.allow_empty]
-    after: bytes | None = None
-    while free and kinds and (last := registry.last_marked(after, _MARKED)) is not None:
+    if not free or not kinds:
+        return
+    most = min(len(registry.repositories()), _ROOTS + 1)
+    pages = _pages(registry, kinds)
+    while some := list(islice(pages, _PAGES)):
         how.cancel.check()
-        page = MarkedPage(after, last, kinds)
-        there = registry.marked_roots(page, min(len(registry.repositories()), _ROOTS + 1))
-        for root_id in there if len(there) <= _ROOTS else ():
-            if root_id in free:
-                _take_back_of(
-                    engine,
-                    root_id,
-                    partial(prune_marked, page=page, files_max=_MARKED),
-                    how,
-                    outcome,
-                )
+        of: dict[bytes, list[MarkedPage]] = {}
+        for page in some:
+            there = registry.marked_roots(page, most)
+            for root_id in there if len(there) <= _ROOTS else ():
+                if root_id in free:
+                    of.setdefault(root_id, []).append(page)
+        for root_id, its in of.items():
+            # The vault may go on where this seems to be all that goes.
+            last = needed.ahead and len(of) == 1 and len(some) < _PAGES
+            withdraw = partial(
+                prune_marked,
+                pages=its,
+                files_max=_MARKED,
+                beside=beside,
+                meanwhile=needed.catch_up_early if last else lambda: None,
+            )
+            _take_back_of(engine, root_id, withdraw, how, outcome)
+
+
+def _pages(registry: Registry, kinds: Sequence[MarkedKind]) -> Iterator[MarkedPage]:
+    after: bytes | None = None
+    while (last := registry.last_marked(after, _MARKED)) is not None:
+        yield MarkedPage(after, last, kinds)
         after = last
 
 
@@ -278,7 +321,8 @@ def _take_back_of(
     outcome: PruneOutcome,
 ) -> None:
     repository = engine.registry.repository(root_id)
-    if repository is None:
+    # What has failed is not tried again and again.
+    if repository is None or repository.path in {path for path, _error in outcome.errors}:
         return
 
     def came(it: Withdrawn) -> None:

@@ -39,6 +39,8 @@ class Needed:
         # Manifests whose versions were taken up, or that repeat no others.
         self._read: set[str] = set()
         self._followed: set[str] = set()
+        # Whether it reads ahead, or has.
+        self.ahead = False
         self._ahead: threading.Thread | None = None
         # Set when what was read ahead is of no use any more.
         self._closing = threading.Event()
@@ -57,6 +59,7 @@ class Needed:
     def read_ahead(self) -> None:
         """Begin to read what is there now; nothing, where that is little."""
         if sum(it.length for it in self.vault.catalogue.known().values()) >= _AHEAD_BYTES:
+            self.ahead = True
             self._ahead = threading.Thread(target=self._read_on, name="vault-needed")
             self._ahead.start()
 
@@ -71,6 +74,21 @@ class Needed:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.join()
+
+    def catch_up_early(self) -> None:
+        """`catch_up` before it has to be, where most likely nothing else will be pruned; what goes
+        wrong is left to the next one."""
+        try:
+            self.catch_up()
+        except LifecycleError as error:
+            _log.debug("catching up early ended: %s", error)
+
+    def start_over(self) -> None:
+        """Forget what was taken up: it may have been pruned since."""
+        if self._read:
+            self._wait()
+            self._read, self._followed = set(), set()
+            self.live = Live(self.vault.index)
 
     def catch_up(self) -> None:
         """Take up what the versions need of which manifests tell that were not read yet."""

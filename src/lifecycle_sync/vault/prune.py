@@ -160,7 +160,6 @@ class _Pruning:
         self._progress = progress or (lambda files, size: None)
         self._cancel = cancel or CancelToken()
         self._needed = needed or Needed(vault, self._cancel)
-        self._live = self._needed.live
         # Contents that were copied since a manifest told of it.
         self._uncommitted = 0
         self.report = PruneReport()
@@ -170,7 +169,7 @@ class _Pruning:
 
     def run(self, going: Iterable[bytes], compacted: Callable[[str], None]) -> PruneReport:
         report = self.report
-        self._live.leave_out(going)
+        self._needed.live.leave_out(going)
         self._needed.catch_up()
         # First what makes room.
         self._delete()
@@ -181,9 +180,9 @@ class _Pruning:
             report.full = True
         self._delete()
         if report.deleted and not self._dry_run:
-            report.manifests = compact(self._vault, self._now_ns, self._live.stay, compacted)
+            report.manifests = compact(self._vault, self._now_ns, self._needed.live.stay, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
-        report.missing = self._live.unplaced()
+        report.missing = self._needed.live.unplaced()
         return report
 
     def run_copy(self) -> PruneReport:
@@ -195,15 +194,15 @@ class _Pruning:
             superseded = self._vault.catalogue.superseded()
             self._vault.catalogue.remove(superseded)
             self.report.manifests = len(superseded)
-        self.report.missing = self._live.unplaced()
+        self.report.missing = self._needed.live.unplaced()
         return self.report
 
     # -- condemning ------------------------------------------------------------------------
 
     def _condemn_unused(self) -> None:
-        packs = ((it.sha256, it.length) for it in self._live.unused_packs())
+        packs = ((it.sha256, it.length) for it in self._needed.live.unused_packs())
         self._condemn(PACKS, packs)
-        parts = ((sha256, None) for sha256 in self._live.unused_parts())
+        parts = ((sha256, None) for sha256 in self._needed.live.unused_parts())
         self._condemn(OBJECTS, parts)
         for folder in (PACKS, OBJECTS):
             self._condemn(folder, self._strays(folder))
@@ -245,9 +244,9 @@ class _Pruning:
     def _empty_packs(self) -> None:
         """Copy what is needed out of packs that hold little else, and condemn these."""
         after = 0
-        while packs := self._live.partly_used_packs(self._repack_below, after, _PACKS):
+        while packs := self._needed.live.partly_used_packs(self._repack_below, after, _PACKS):
             after = packs[-1].place
-            self._live.gather(packs)
+            self._needed.live.gather(packs)
             self._empty(packs)
 
     def _empty(self, packs: Sequence[Pack]) -> None:
@@ -258,7 +257,7 @@ class _Pruning:
             for pack in packs:
                 self._cancel.check()
                 if self._dry_run:
-                    copied = sum(member.stored for member in self._live.members(pack))
+                    copied = sum(member.stored for member in self._needed.live.members(pack))
                 else:
                     writer = writer or self._vault.writer()
                     copied = self._copy_out(writer, pack)
@@ -291,7 +290,7 @@ class _Pruning:
         copied = 0
         try:
             data = opened(self._storage).read(pack_name(pack.sha256))
-            for key, offset, stored, size in self._live.members(pack):
+            for key, offset, stored, size in self._needed.live.members(pack):
                 put_member(writer, key, size, data[offset : offset + stored])
                 copied += stored
                 self._uncommitted += 1
@@ -358,7 +357,7 @@ class _Pruning:
         """Store anew what versions need and lies in nothing but what is condemned; the names of
         what has to stay because something in it cannot be read."""
         kept: set[bytes] = set()
-        for blobs in self._live.in_condemned():
+        for blobs in self._needed.live.in_condemned():
             self._cancel.check()
             lost = [key_of_blob(blob) for blob in blobs]
             if write:
