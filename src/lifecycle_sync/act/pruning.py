@@ -6,7 +6,7 @@ held is deleted later, and only by who has read all that the vault tells: see `v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
 from itertools import repeat
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -52,7 +52,7 @@ def told_why(policy_name: str, reason: str) -> str:
 
 def prune_marked(
     site: Site,
-    pages: Sequence[MarkedPage],
+    pages: Iterable[MarkedPage],
     files_max: int,
     beside: Executor,
     meanwhile: Callable[[], None],

@@ -24,11 +24,15 @@ MARKED = {
     .replace("{locations}", _RAW["locations"])
     for name, text in _RAW.items()
 }
-_ROOTS = f"{MARKED['marked']}\n{MARKED['marked_roots']}"
-_BEGIN = f"{MARKED['marked']}\n{MARKED['begin_marked']}"
+# By what is looked through for a page: few files of many, or all there are.
+_FEW, _ALL = (
+    MARKED["marked"].replace("{looked_through}", MARKED[it])
+    for it in ("marked_alone", "all_between")
+)
+_ROOTS = f"{_FEW}\n{MARKED['marked_roots']}"
 _DIGITS = 2 * ID_BYTES
 # Where of so many versions one goes, at least, all of them are passed over to find it.
-_ONE_IN = 8
+_ONE_IN = 4
 
 
 class SqliteMarked(SqliteBase):
@@ -51,7 +55,11 @@ class SqliteMarked(SqliteBase):
     ) -> MarkedGoing | None:
         with self._db.write(durable=True) as connection:
             number = self._number(connection, act.repository_id)
-            connection.execute(_BEGIN, (now_ns, act.act_id, number, *_bindings(page), ids))
+            many = _are_near(connection, page, len(ids) // ID_BYTES)
+            connection.execute(
+                f"{_ALL if many else _FEW}\n{MARKED['begin_marked']}",
+                (now_ns, act.act_id, number, *_bindings(page), ids),
+            )
             files = int(connection.changes())
             if not files:
                 return None
@@ -96,8 +104,12 @@ def _bindings(page: MarkedPage) -> tuple[str, bytes, bytes]:
 def _is_all(connection: Connection, going: MarkedGoing) -> bool:
     """Whether what is to go is exactly what is marked on the page, and much of what is there."""
     where = _range(going.page)
-    most = _ONE_IN * len(going.version_ids) // _DIGITS
-    return bool(
-        connection.execute(MARKED["near"], (*where, most)).get < most
-        and connection.execute(MARKED["still_marked"], where).get == going.version_ids
+    return _are_near(connection, going.page, going.versions) and bool(
+        connection.execute(MARKED["still_marked"], where).get == going.version_ids
     )
+
+
+def _are_near(connection: Connection, page: MarkedPage, going: int) -> bool:
+    """Whether the files of a page have few versions beside the `going` ones."""
+    most = _ONE_IN * going
+    return bool(connection.execute(MARKED["near"], (*_range(page), most)).get < most)

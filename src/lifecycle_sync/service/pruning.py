@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from lifecycle_sync.act.pruning import AtOnce, Withdrawn, ids_of, prune_marked, prune_versions
 from lifecycle_sync.act.site import Site
@@ -38,7 +38,7 @@ _VERSIONS = 10_000
 _MARKED = 20_000
 # So many pages are given up in one run.
 _PAGES = 5
-# Each root looks through a page anew, so of more of them each file is looked at instead.
+# Each root looks through all pages, so of more of them each file is looked at instead.
 _ROOTS = 8
 ADVICE = "advice"
 
@@ -110,11 +110,10 @@ def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) ->
             going = _would_go(engine, pruning, how, outcome)
             outcome.vault = _contents(engine, needed, pruning, how, going)
             return
-        if engine.settings.worker_threads != 1:
-            needed.read_ahead()
-        with ThreadPoolExecutor(1, "prune") if needed.ahead else AtOnce() as beside:
+        many = engine.settings.worker_threads != 1 and needed.is_much
+        with ThreadPoolExecutor(1, "prune") if many else AtOnce() as beside:
             _take_back(engine, pruning, how, outcome, needed=needed, beside=beside)
-            if needed.ahead:
+            if many:
                 # What goes wrong there closing comes by as well.
                 beside.submit(engine.registry.write_back)
             outcome.vault = _contents(engine, needed, pruning, how, ())
@@ -231,28 +230,22 @@ def _take_back_marked(
     needed: Needed,
     beside: Executor,
 ) -> None:
-    registry = engine.registry
     roots, kinds = engine.decisions.alike()
     free = set(roots) - _advising(engine, pruning)
     kinds = [it for it in kinds if it.kept or pruning.allow_empty]
-    if not free or not kinds:
+    if not isinstance(beside, AtOnce):
+        needed.read_ahead()
+    if not kinds or len(free) > _ROOTS:
         return
-    most = min(len(registry.repositories()), _ROOTS + 1)
-    pages = _pages(registry, kinds)
-    while some := list(islice(pages, _PAGES)):
-        how.cancel.check()
-        of: dict[bytes, list[MarkedPage]] = {}
-        for page in some:
-            there = registry.marked_roots(page, most)
-            for root_id in there if len(there) <= _ROOTS else ():
-                if root_id in free:
-                    of.setdefault(root_id, []).append(page)
-        for root_id, its in of.items():
+    for root_id in sorted(free):
+        pages = _pages(engine.registry, root_id, kinds)
+        for first in pages:
+            how.cancel.check()
             # The vault may go on where this seems to be all that goes.
-            last = needed.ahead and len(of) == 1 and len(some) < _PAGES
+            last = len(free) == 1 and not isinstance(beside, AtOnce)
             withdraw = partial(
                 prune_marked,
-                pages=its,
+                pages=chain([first], islice(pages, _PAGES - 1)),
                 files_max=_MARKED,
                 beside=beside,
                 meanwhile=needed.catch_up_early if last else lambda: None,
@@ -260,10 +253,14 @@ def _take_back_marked(
             _take_back_of(engine, root_id, withdraw, how, outcome)
 
 
-def _pages(registry: Registry, kinds: Sequence[MarkedKind]) -> Iterator[MarkedPage]:
+def _pages(registry: Registry, root_id: bytes, kinds: Sequence[MarkedKind]) -> Iterator[MarkedPage]:
+    """Those with files of a root that go."""
+    most = len(registry.repositories())
     after: bytes | None = None
     while (last := registry.last_marked(after, _MARKED)) is not None:
-        yield MarkedPage(after, last, kinds)
+        page = MarkedPage(after, last, kinds)
+        if root_id in registry.marked_roots(page, most):
+            yield page
         after = last
 
 

@@ -221,7 +221,7 @@ class MarkedContract(ActContractBase):
     def test_few_among_many_go(self, house: House) -> None:
         self.backed_up(house, b"one", 30, marked=1)
         act = self.act(house)
-        going = self.begun(house, act, self.page(kept=29))
+        going = self.begun(house, act, self.page(kept=29), ids=3)
         assert going is not None
         assert house.registry.finish_marked(act, going, house.now_ns, house.now_ns) == 1
         assert self.left(house, b"one") == list(range(30, 1, -1))

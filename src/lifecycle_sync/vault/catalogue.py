@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
@@ -36,6 +37,10 @@ Choose = Callable[[str, int, list[bytes]], list[bytes]]
 _TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
 CHECKPOINT_MANIFESTS = 256
+# Where all manifests have so many bytes the next lines are read in another thread.
+_AHEAD_BYTES = 1 << 20
+# A manifest, which of its batches of lines, and these.
+Batch = tuple[str, int, list[bytes]]
 # So many names of manifests that went are repeated by the next checkpoint.
 _COMPACTED_MAX = 200
 
@@ -370,10 +375,10 @@ class Catalogue:
             )
             writer = ManifestWriter(self._storage, header)
             try:
-                for name in self.sources():
-                    batches = ManifestReader(self._storage, name).batches()
-                    for number, lines in enumerate(batches):
-                        writer.block(choose(name, number, lines) if choose else lines)
+                size = sum(self._known[name].length for name in names)
+                batches = self._batches(self.sources())
+                for batch in batches if size < _AHEAD_BYTES else _ahead(batches):
+                    writer.block(choose(*batch) if choose else batch[2])
                 checkpoint = writer.publish()
             finally:
                 writer.discard()
@@ -386,6 +391,12 @@ class Catalogue:
             )
             self._load()
             return checkpoint
+
+    def _batches(self, names: Iterable[str]) -> Iterator[Batch]:
+        """The lines of some manifests, many at a time."""
+        for name in names:
+            for number, lines in enumerate(ManifestReader(self._storage, name).batches()):
+                yield name, number, lines
 
     def _compacted(self) -> list[str]:
         """The newest of those that only the checkpoints before repeat: one who slept meanwhile may
@@ -461,6 +472,15 @@ class Catalogue:
                     sources.append(name)
                     left -= it.covers | {name}
             return sorted([*sources, *(name for name in left if self._known[name].covers is None)])
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, each made while the one before is used."""
+    with ThreadPoolExecutor(1, "vault-lines") as beside:
+        coming = beside.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = beside.submit(next, batches, None)
+            yield batch
 
 
 def _taken_lines(reader: ManifestReader) -> Iterator[Taken]:

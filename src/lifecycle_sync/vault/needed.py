@@ -39,8 +39,6 @@ class Needed:
         # Manifests whose versions were taken up, or that repeat no others.
         self._read: set[str] = set()
         self._followed: set[str] = set()
-        # Whether it reads ahead, or has.
-        self.ahead = False
         self._ahead: threading.Thread | None = None
         # Set when what was read ahead is of no use any more.
         self._closing = threading.Event()
@@ -56,12 +54,16 @@ class Needed:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def is_much(self) -> bool:
+        """Whether there is so much to read that a thread for it is worth while."""
+        known = self.vault.catalogue.known()
+        return sum(it.length for it in known.values()) >= _AHEAD_BYTES
+
     def read_ahead(self) -> None:
-        """Begin to read what is there now; nothing, where that is little."""
-        if sum(it.length for it in self.vault.catalogue.known().values()) >= _AHEAD_BYTES:
-            self.ahead = True
-            self._ahead = threading.Thread(target=self._read_on, name="vault-needed")
-            self._ahead.start()
+        """Begin to read what is there now."""
+        self._ahead = threading.Thread(target=self._read_on, name="vault-needed")
+        self._ahead.start()
 
     def _read_on(self) -> None:
         try:

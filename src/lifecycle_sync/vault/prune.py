@@ -15,6 +15,7 @@ nobody knows then what it needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ _BYTES_PER_COMMIT = 256 << 20
 _MEMBERS_PER_COMMIT = 5_000
 # So many packs that are mostly empty are looked at in one go.
 _PACKS = 1_000
+# So many files at least are removed so many at a time.
+_MANY_REMOVED, _REMOVERS = 8, 4
 # A session that lives may have stored what no manifest tells of yet.
 STRAY_NS = 24 * 3600 * 10**9
 REPACK_BELOW = 0.5
@@ -328,16 +331,27 @@ class _Pruning:
         # All of it was condemned before the manifests are listed now: see `writer.py`.
         self._needed.catch_up()
         kept = self._copy_out_needed(write=write)
-        for name, size, it in due:
-            if it.sha256 in kept:
-                if name not in report.unsaved:
-                    report.unsaved.append(name)
-                continue
-            self._cancel.check()
-            self._storage.remove(name)
-            report.deleted += 1
-            report.deleted_bytes += size
-            self._progress(1, size)
+        for name, _size, it in due:
+            if it.sha256 in kept and name not in report.unsaved:
+                report.unsaved.append(name)
+        self._remove([(name, size) for name, size, it in due if it.sha256 not in kept])
+
+    def _remove(self, files: Sequence[tuple[str, int]]) -> None:
+        """Take away files of these sizes. Each waits for the disk, so of many some at a time."""
+        workers = _REMOVERS if len(files) >= _MANY_REMOVED else 1
+        with ThreadPoolExecutor(workers, "prune-remove") as pool:
+            for at in range(0, len(files), workers):
+                self._cancel.check()
+                some = files[at : at + workers]
+                names = [name for name, _size in some]
+                # One alone is removed by this thread.
+                apply = pool.map if workers > 1 else map
+                for _none, (_name, size) in zip(
+                    apply(self._storage.remove, names), some, strict=True
+                ):
+                    self.report.deleted += 1
+                    self.report.deleted_bytes += size
+                    self._progress(1, size)
 
     def _condemned_there(
         self,

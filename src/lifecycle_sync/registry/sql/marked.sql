@@ -17,18 +17,25 @@ WITH kinds (file_type, policy, kept, why) AS MATERIALIZED (
     WHERE k.value ->> 1 IS NULL OR p.number IS NOT NULL
 ),
 marked (file_id, numbers, size, newest_ns, kept, kept_since_ns) AS (
-    SELECT b.file_id,
+    SELECT v.file_id,
         group_concat(v.number, ',' ORDER BY v.number DESC) FILTER (WHERE v.beyond_ns IS NOT NULL),
         sum(v.size) FILTER (WHERE v.beyond_ns IS NOT NULL),
         max(v.created_ns) FILTER (WHERE v.beyond_ns IS NOT NULL),
         count(*) FILTER (WHERE v.beyond_ns IS NULL),
         min(v.created_ns) FILTER (WHERE v.beyond_ns IS NULL)
-    FROM (
-        SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
-        WHERE beyond_ns IS NOT NULL AND file_id > ?5 AND file_id <= ?6 ORDER BY file_id
-    ) b CROSS JOIN versions v ON v.file_id = b.file_id AND v.location IN ({locations})
-    GROUP BY b.file_id HAVING count(v.beyond_ns)
+    FROM {looked_through} AND v.location IN ({locations})
+    GROUP BY v.file_id HAVING count(v.beyond_ns)
 )
+
+-- name: marked_alone
+(
+    SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
+    WHERE beyond_ns IS NOT NULL AND file_id > ?5 AND file_id <= ?6 ORDER BY file_id
+) b CROSS JOIN versions v ON v.file_id = b.file_id
+
+-- name: all_between
+-- Where most of them are marked that takes less.
+versions v WHERE v.file_id > ?5 AND v.file_id <= ?6
 
 -- name: locations
 -- Of the vault that backups go to: the archive keeps what it has.
