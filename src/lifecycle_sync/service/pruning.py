@@ -37,7 +37,7 @@ EMPTY = "zero versions"
 _VERSIONS = 10_000
 _MARKED = 20_000
 # So many pages are given up in one run.
-_PAGES = 5
+_PAGES = 3
 # Each root looks through all pages, so of more of them each file is looked at instead.
 _ROOTS = 8
 ADVICE = "advice"
