@@ -239,18 +239,29 @@ def _take_back_marked(
         return
     for root_id in sorted(free):
         pages = _pages(engine.registry, root_id, kinds)
-        for first in pages:
+        page = next(pages, None)
+        while page is not None:
             how.cancel.check()
-            # The vault may go on where this seems to be all that goes.
-            last = len(free) == 1 and not isinstance(beside, AtOnce)
+            following: list[MarkedPage | None] = []
+
+            def meanwhile(
+                pages: Iterator[MarkedPage] = pages,
+                following: list[MarkedPage | None] = following,
+            ) -> None:
+                following.append(next(pages, None))
+                # The vault may go on where this seems to be all that goes.
+                if following == [None] and len(free) == 1 and not isinstance(beside, AtOnce):
+                    needed.catch_up_early()
+
             withdraw = partial(
                 prune_marked,
-                pages=chain([first], islice(pages, _PAGES - 1)),
+                pages=chain([page], islice(pages, _PAGES - 1)),
                 files_max=_MARKED,
                 beside=beside,
-                meanwhile=needed.catch_up_early if last else lambda: None,
+                meanwhile=meanwhile,
             )
             _take_back_of(engine, root_id, withdraw, how, outcome)
+            page = following[0] if following else next(pages, None)
 
 
 def _pages(registry: Registry, root_id: bytes, kinds: Sequence[MarkedKind]) -> Iterator[MarkedPage]:
