@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +195,50 @@ def test_an_error_while_the_registry_forgets_leaves_nothing_pending(house, threa
     # The vault was told, and the next one learns of that.
     assert prune(house).exit_code == 0
     assert numbers(house) == {b"a": [3], b"b": [3]}
+
+
+_DIES = """
+import os, sys
+from pathlib import Path
+from lifecycle_sync.clock import FixedClock
+from lifecycle_sync.registry.sqlite import SqliteRegistry
+from lifecycle_sync.service import pruning
+from lifecycle_sync.service.act_orders import How
+from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.vault import needed
+from tests.support.house import settings_in
+
+base, now_ns, name, at = sys.argv[1:]
+pruning._MARKED, needed._AHEAD_BYTES = 2, 0
+right, calls = getattr(SqliteRegistry, name), []
+
+def dying(*arguments, **fields):
+    calls.append(name)
+    return os._exit(9) if len(calls) == int(at) else right(*arguments, **fields)
+
+setattr(SqliteRegistry, name, dying)
+engine = Engine.open(settings_in(Path(base)), clock=FixedClock(int(now_ns)))
+pruning.prune_vault(engine, pruning.Pruning(grace_days=0), How())
+"""
+
+
+@pytest.mark.parametrize("died", ["begin_marked 2", "finish_marked 1", "finish_marked 2"])
+def test_one_who_was_killed_with_the_registry_beside_is_followed_by_another(house, clock, died):
+    """Before the intents of the second page stand, and before the first or the second page is
+    forgotten: the vault was told of one, or of both."""
+    rules(house, max_versions=1)
+    house.engine.decisions.settle()
+    house.engine.close()
+    child = [sys.executable, "-c", _DIES, str(house.base), str(clock.now_ns()), *died.split()]
+    assert subprocess.run(child, check=False, timeout=60).returncode == 9
+    house.reopen(clock=clock)
+    assert prune(house).exit_code == 0
+    assert numbers(house) == {b"a": [3], b"b": [3]}
+    house.engine.acts.recover(house.repository)
+    assert house.engine.registry.pending_operations(None) == []
+    again = prune(house)
+    assert (again.versions, again.vault.condemned, again.vault.deleted) == (0, 0, 0)
+    assert house.engine.vaults.get(VaultKind.BACKUP).verify(contents=True, share=1.0).ok
 
 
 def test_the_last_version_goes_only_when_that_is_meant(house, clock):
