@@ -15,6 +15,8 @@ _BULK_ROWS = 100
 # Prepared anew each time they cost little more, and after each statement a thread waits for its
 # turn to run: where others work beside it, few long ones are best.
 LONG_ROWS = 500
+# What is left over goes by a fifth of them at a time, and so on.
+_SHORTER = 5
 
 
 def in_bulk(
@@ -29,12 +31,15 @@ def in_bulk(
     """Run a statement with one line `VALUES (...)` for many rows of `width` values, given one after
     the other; what it returns. `first` are bindings before the rows'. `rows` at a time."""
     found: list[Any] = []
-    step = rows * width
-    for start in range(0, len(values), step):
-        part = values[start : start + step]
-        found += connection.execute(
-            _for_rows(statement, len(part) // width), (*first, *part)
-        ).fetchall()
+    start, count = 0, len(values) // width
+    while count:
+        while rows > count:
+            # Few lengths: each that was used once stays prepared, and is memory.
+            rows = max(rows // _SHORTER, 1)
+        end = start + rows * width
+        statement_of_rows = _for_rows(statement, rows)
+        found += connection.execute(statement_of_rows, (*first, *values[start:end])).fetchall()
+        start, count = end, count - rows
     return found
 
 
