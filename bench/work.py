@@ -20,7 +20,7 @@ from bench.measure import peak_bytes
 from bench.plan_work import PLAN_ACTS
 from bench.temp_work import TEMP_ACTS
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.cli.process import spare_collections
+from lifecycle_sync.cli.process import share_heap, spare_collections
 from lifecycle_sync.clock import SystemClock
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.record import HashTask
@@ -197,7 +197,9 @@ ACTIONS: dict[str, Callable[[Arguments], Result]] = {
 
 
 def main() -> None:
-    spare_collections()  # as the command does
+    # As the command does.
+    spare_collections()
+    share_heap()
     action, arguments = ACTIONS[sys.argv[1]], json.loads(sys.argv[2])
     if arguments.pop("profile", False):
         result = profiles.profiled(lambda: action(arguments))

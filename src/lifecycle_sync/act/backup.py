@@ -32,7 +32,6 @@ from lifecycle_sync.act.site import (
 )
 from lifecycle_sync.errors import LifecycleError
 from lifecycle_sync.model.act import UNSET, ActFile, ActOutcome, RecordChange, VersionRow
-from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.model.many import many
@@ -85,7 +84,7 @@ class _InTurn:
         self._vault = vault
         self._journal = journal
         self._committer = committer
-        self._stored: set[ContentKey] = set()
+        self._stored: set[bytes] = set()
         self._empty = vault.is_empty()
         # Parts with their intents, not yet read; read, until they are committed; and after that.
         self._begun: deque[Future[_Part]] = deque()
@@ -154,12 +153,12 @@ class _Part:
         site: Site,
         vault: Vault,
         files: list[ActFile],
-        stored: set[ContentKey] | None = None,
+        stored: set[bytes] | None = None,
         *,
         empty: bool = False,
     ) -> None:
-        """Writes the intents. `stored` are contents that parts before this one have stored, into a
-        vault that may have been `empty` before."""
+        """Writes the intents. `stored` are the digests of what parts before this one have stored,
+        into a vault that may have been `empty` before."""
         self._site = site
         self._vault = vault
         self._ordered: Ordered = intend(site, "backup", files, unless_held=False)

@@ -50,8 +50,8 @@ class Keeping:
 
     `state` is what the versions say the files become (None: they stay what they are); `always`
     makes a version although the last one has the same content (a second vault has not). `stored`
-    are contents that others, who commit before, have brought into the vault; where it was `empty`
-    before those, nobody is asked what else is in it.
+    are the digests of contents that others, who commit before, have brought into the vault; where
+    it was `empty` before those, nobody is asked what else is in it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Keeping:
         *,
         state: LifecycleState | None,
         always: bool = False,
-        stored: set[ContentKey] | None = None,
+        stored: set[bytes] | None = None,
         empty: bool = False,
     ) -> None:
         self._site = site
@@ -74,7 +74,7 @@ class Keeping:
         self._writer = vault.writer()
         self._window: list[tuple[bytes, ActFile, Read | Plain]] = []
         self._window_bytes = 0
-        self._stored: set[ContentKey] = set() if stored is None else stored
+        self._stored: set[bytes] = set() if stored is None else stored
         self.kept: list[Kept] = []
 
     def __enter__(self) -> Self:
@@ -208,13 +208,13 @@ class Keeping:
                 # The content of its last version: in another vault it has the same number.
                 if file.last_number:
                     again = (file.last_algorithm, file.last_checksum) == key
-                if key not in known and key not in stored:
+                if key not in known and key[1] not in stored:
                     if type(read) is Plain:
                         packs.append(read.packed)
-                        stored.add(key)
+                        stored.add(key[1])
                     elif isinstance(read, Read) and read.data is not None:
                         self._writer.add(key, read.data, again=True)
-                        stored.add(key)
+                        stored.add(key[1])
             event: VersionEvent | VersionLine | None = None
             if not again or always or key not in known:
                 if isinstance(read, Plain):
@@ -240,8 +240,8 @@ class Keeping:
             return False
         stored, packs = self._stored, list[Packed]()
         for key, content in zip(keys, contents, strict=True):
-            if key not in stored and key not in known:
-                stored.add(key)
+            if key[1] not in stored and key not in known:
+                stored.add(key[1])
                 packs.append(content)
         self.kept += many(Kept, zip(operation_ids, files, keys, versions, strict=True))
         self._writer.add_packed(self._site.algorithm, packs)
