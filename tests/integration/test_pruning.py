@@ -26,6 +26,7 @@ from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.guarding import set_enforcement
 from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.tending import prune_due
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import needed
 from lifecycle_sync.vault.vault import VaultKind
 from tests.support.house import House, backed_up
@@ -205,6 +206,7 @@ from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service import pruning
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.engine import Engine
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import needed
 from tests.support.house import settings_in
 
@@ -347,3 +349,25 @@ def room_after(fs: FullDisk, reserve: Path) -> Callable[..., None]:
 
 def replace_settings(settings: Settings, **fields: Any) -> Settings:
     return msgspec.structs.replace(settings, **fields)
+
+
+def test_room_is_laid_by_only_when_all_has_gone_that_goes(house, threads, monkeypatch):
+    """A reserve made before would take the room that pruning needs."""
+    packs = house.base / "vault" / "packs"
+    before = set(packs.rglob("*.zip"))
+    there: list[int] = []
+    made = pruning.make_reserve
+
+    def lay_by(storage: Storage) -> bool:
+        there.append(len(before & set(packs.rglob("*.zip"))))
+        return made(storage)
+
+    monkeypatch.setattr(pruning, "make_reserve", lay_by)
+    rules(house, max_versions=1)
+    outcome = prune(house)
+    gone = len(before) - len(before & set(packs.rglob("*.zip")))
+    assert outcome.vault.deleted == gone > 0
+    assert set(there) == {len(before) - gone}
+    # With threads first beside the checkpoint, and again to see whether it is there.
+    assert len(there) == (2 if threads == "beside" else 1)
+    assert outcome.reserve and (house.base / "vault" / "RESERVE").exists()

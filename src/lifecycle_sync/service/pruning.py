@@ -116,7 +116,13 @@ def _prune(engine: Engine, pruning: Pruning, how: How, outcome: PruneOutcome) ->
             if many:
                 # What goes wrong there closing comes by as well.
                 beside.submit(engine.registry.write_back)
-            outcome.vault = _contents(engine, needed, pruning, how, ())
+
+            def lay_by() -> None:
+                # There is room now, and little to do for a second thread.
+                if many:
+                    beside.submit(make_reserve, vault.storage)
+
+            outcome.vault = _contents(engine, needed, pruning, how, (), cleared=lay_by)
 
 
 def prune_copy(engine: Engine, place: str, pruning: Pruning, how: How) -> PruneOutcome:
@@ -353,7 +359,13 @@ def _take_back_of(
 
 
 def _contents(
-    engine: Engine, needed: Needed, pruning: Pruning, how: How, going: Iterable[bytes]
+    engine: Engine,
+    needed: Needed,
+    pruning: Pruning,
+    how: How,
+    going: Iterable[bytes],
+    *,
+    cleared: Callable[[], None] = lambda: None,
 ) -> PruneReport:
     vault = needed.vault
     how.progress.begin("prune", os.fsencode(vault.path), None, None)
@@ -366,6 +378,7 @@ def _contents(
             going=going,
             dry_run=how.dry_run,
             compacted=lambda name: _known_to_us(engine, vault, name),
+            cleared=cleared,
             progress=how.progress.advance,
             cancel=how.cancel,
             needed=needed,

@@ -110,6 +110,7 @@ def prune(
     dry_run: bool = False,
     copy: bool = False,
     compacted: Callable[[str], None] = lambda name: None,
+    cleared: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] | None = None,
     cancel: CancelToken | None = None,
     needed: Needed | None = None,
@@ -118,7 +119,8 @@ def prune(
 
     `repack_below` is the share of a pack that has to be needed for it to stay as it is. With
     `dry_run` nothing is changed, and the versions `going` count as pruned. `compacted` is told the
-    name of a checkpoint before what it repeats goes. Of a `copy`, which nobody writes to, files and
+    name of a checkpoint before what it repeats goes; `cleared` is called before one is made, when
+    all has been deleted that goes. Of a `copy`, which nobody writes to, files and
     manifests are only taken away: what else is to be said comes from the vault itself. `progress`
     is told files and bytes, each time how many more. `needed` is of this vault, and may have read
     ahead; it is closed. Raises `VaultCorruptError` where a manifest is
@@ -135,7 +137,7 @@ def prune(
         needed=needed,
     )
     try:
-        return it.run_copy() if copy else it.run(going, compacted)
+        return it.run_copy() if copy else it.run(going, compacted, cleared)
     finally:
         it.close()
 
@@ -170,7 +172,12 @@ class _Pruning:
     def close(self) -> None:
         self._needed.close()
 
-    def run(self, going: Iterable[bytes], compacted: Callable[[str], None]) -> PruneReport:
+    def run(
+        self,
+        going: Iterable[bytes],
+        compacted: Callable[[str], None],
+        cleared: Callable[[], None],
+    ) -> PruneReport:
         report = self.report
         self._needed.live.leave_out(going)
         self._needed.catch_up()
@@ -183,6 +190,7 @@ class _Pruning:
             report.full = True
         self._delete()
         if report.deleted and not self._dry_run:
+            cleared()
             report.manifests = compact(self._vault, self._now_ns, self._needed.live.stay, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
         report.missing = self._needed.live.unplaced()
