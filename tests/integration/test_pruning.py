@@ -27,7 +27,7 @@ from lifecycle_sync.service.guarding import set_enforcement
 from lifecycle_sync.service.pruning import EMPTY, PruneOutcome, Pruning, prune_vault
 from lifecycle_sync.service.tending import prune_due
 from lifecycle_sync.storage.protocol import Storage
-from lifecycle_sync.vault import needed
+from lifecycle_sync.vault import needed, reserve
 from lifecycle_sync.vault.vault import VaultKind
 from tests.support.house import House, backed_up
 
@@ -206,7 +206,6 @@ from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.service import pruning
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.engine import Engine
-from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import needed
 from tests.support.house import settings_in
 
@@ -322,22 +321,22 @@ def test_on_a_full_disk_the_reserve_is_given_up_and_made_anew(house, monkeypatch
     fs = FullDisk()
     house.reopen(fs=fs)
     rules(house, max_versions=1)
-    reserve = house.base / "vault" / "RESERVE"
-    assert reserve.stat().st_size == 4096
-    fs.last = os.fspath(reserve)
+    laid_by = house.base / "vault" / "RESERVE"
+    assert laid_by.stat().st_size == 4096
+    fs.last = os.fspath(laid_by)
     house.engine.decisions.settle()
     with pytest.raises(StorageFullError):
         house.engine.vaults.backup().checkpoint()
     # It comes back in the end, where there is room.
-    monkeypatch.setattr(fs, "write", room_after(fs, reserve))
+    monkeypatch.setattr(fs, "write", room_after(fs, laid_by))
     assert prune(house).versions == 4
-    assert reserve.exists()
+    assert laid_by.exists()
     monkeypatch.undo()
     house.reopen()
     assert numbers(house) == {b"a": [3], b"b": [3]}
 
 
-def room_after(fs: FullDisk, reserve: Path) -> Callable[..., None]:
+def room_after(fs: FullDisk, laid_by: Path) -> Callable[..., None]:
     """Full until the reserve has gone, and never again."""
 
     def write(fd: int, data: bytes | memoryview) -> None:
@@ -356,7 +355,7 @@ def test_room_is_laid_by_only_when_all_has_gone_that_goes(house, threads, monkey
     packs = house.base / "vault" / "packs"
     before = set(packs.rglob("*.zip"))
     there: list[int] = []
-    made = pruning.make_reserve
+    made = reserve.make_reserve
 
     def lay_by(storage: Storage) -> bool:
         there.append(len(before & set(packs.rglob("*.zip"))))
