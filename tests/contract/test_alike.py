@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_sync.clock import FixedClock
+from lifecycle_sync.errors import RegistryError
 from lifecycle_sync.model.act import UNSET, ActOutcome, Intent, RecordChange, VersionRow
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.registry import sqlite_alike, sqlite_finishing
@@ -170,6 +171,37 @@ def test_one_that_is_not_like_the_others_comes_out_the_same(tmp_path, monkeypatc
     slow, _ = _written(tmp_path / "slow", choose, monkeypatch, fast=False)
     fast, _ = _written(tmp_path / "fast", choose, monkeypatch, fast=True)
     assert fast == slow
+
+
+def test_one_that_is_told_twice_counts_once(tmp_path, monkeypatch):
+    def choose(outcomes: list[ActOutcome]) -> list[ActOutcome]:
+        return [outcomes[0], outcomes[0], outcomes[1]]
+
+    slow, _ = _written(tmp_path / "slow", choose, monkeypatch, fast=False)
+    fast, _ = _written(tmp_path / "fast", choose, monkeypatch, fast=True)
+    assert fast == slow
+
+
+def test_an_error_in_the_middle_is_told_as_what_it_is(tmp_path, monkeypatch):
+    """What it leaves behind, of which SQLite may have taken back a part, is in nobody's way."""
+    house = _house(tmp_path / "house")
+    act = house.registry.begin_act(house.root, "backup", house.tick())
+    intents = [Intent(house.ids.one(), house.record(path).file_id, "backup") for path in _PATHS]
+    house.registry.begin_operations(act, intents, house.now_ns, unless_held=False)
+    outcomes = _outcomes(house, intents)
+    before = _told(tmp_path / "house")
+    with monkeypatch.context() as context:
+        broken = {
+            **sqlite_alike.ACTS,
+            "insert_alike": "ROLLBACK; INSERT INTO nowhere VALUES (?, ?)",
+        }
+        context.setattr(sqlite_alike, "ACTS", broken)
+        with pytest.raises(RegistryError, match="nowhere"):
+            house.registry.finish_operations(act, outcomes, house.tick())
+    assert _told(tmp_path / "house") == before
+    assert house.registry.finish_operations(act, outcomes, house.tick()) == {}
+    house.close()
+    assert _told(tmp_path / "house") != before
 
 
 @pytest.mark.parametrize("state", LifecycleState)

@@ -22,8 +22,6 @@ from lifecycle_sync.registry.sqlite_base import ACTS, Locations, Seqs
 # How many values the table has of each.
 _WIDTH = 11
 _VERSION = itemgetter(RecordChange._fields.index("version"))
-# What the changes have in common, but for where the copy lies: a new state and a version.
-_SAME = RecordChange(b"", archive_path=UNSET)
 
 
 def finish_alike(
@@ -36,7 +34,12 @@ def finish_alike(
     """Write all outcomes, or nothing: False where one is of another kind, or its record is not what
     the act worked on."""
     operation_ids, statuses, details, changes = zip(*outcomes, strict=True)
-    if None in changes or len(set(statuses)) > 1 or not all(map(_VERSION, changes)):
+    if (
+        None in changes
+        or len(set(statuses)) > 1
+        or len(set(operation_ids)) < len(outcomes)
+        or not all(map(_VERSION, changes))
+    ):
         return False
     (
         _,
@@ -54,23 +57,14 @@ def finish_alike(
         paths,
     ) = zip(*changes, strict=True)
     state = states[0]
+    # A new state, and nothing else but where the copy lies and what it is.
+    same = zip(
+        states, looks, attributes, algorithms, archives, set_flags, clear_flags, paths, strict=True
+    )
     if (
         state is None
         or state in DONE_BY_ACT
-        or {(state, *_SAME[3:5], algorithms[0], *_SAME[8:9], *_SAME[10:])}
-        != set(
-            zip(
-                states,
-                looks,
-                attributes,
-                algorithms,
-                archives,
-                set_flags,
-                clear_flags,
-                paths,
-                strict=True,
-            )
-        )
+        or set(same) != {(state, None, None, algorithms[0], UNSET, 0, 0, None)}
         or None in prints
         or None in checksums
         or UNSET in backups
@@ -87,37 +81,33 @@ def finish_alike(
     ):
         return False
     connection.execute(ACTS["make_alike"])
-    try:
-        values = list(
-            chain.from_iterable(
-                zip(
-                    operation_ids,
-                    details,
-                    sizes,
-                    mtimes,
-                    ctimes,
-                    inodes,
-                    checksums,
-                    backups,
-                    version_ids,
-                    numbers,
-                    created,
-                    strict=True,
-                )
-            )
-        )
-        before = connection.total_changes()
-        in_bulk(connection, _fill(state), values, _WIDTH, rows=LONG_ROWS)
-        if connection.total_changes() - before != len(outcomes):
-            return False
-        connection.execute(ACTS["finish_alike"], (statuses[0], now_ns))
-        first = seqs.take_many(len(outcomes)).start
-        algorithm = codes.ALGORITHM_CODE[algorithms[0]]
-        connection.execute(ACTS["change_alike"], (codes.STATE_CODE[state], first - 1, algorithm))
-        location = None if where[0] is None else locations[where[0]]
-        connection.execute(ACTS["insert_alike"], (algorithm, location))
-    finally:
-        connection.execute("DELETE FROM temp.alike")
+    # Whatever one left that an error ended: not done then, for what it ran on may be gone.
+    connection.execute("DELETE FROM temp.alike")
+    columns = zip(
+        operation_ids,
+        details,
+        sizes,
+        mtimes,
+        ctimes,
+        inodes,
+        checksums,
+        backups,
+        version_ids,
+        numbers,
+        created,
+        strict=True,
+    )
+    before = connection.total_changes()
+    values = list(chain.from_iterable(columns))
+    in_bulk(connection, _fill(state), values, _WIDTH, rows=LONG_ROWS)
+    if connection.total_changes() - before != len(outcomes):
+        return False
+    connection.execute(ACTS["finish_alike"], (statuses[0], now_ns))
+    first = seqs.take_many(len(outcomes)).start
+    algorithm = codes.ALGORITHM_CODE[algorithms[0]]
+    connection.execute(ACTS["change_alike"], (codes.STATE_CODE[state], first - 1, algorithm))
+    location = None if where[0] is None else locations[where[0]]
+    connection.execute(ACTS["insert_alike"], (algorithm, location))
     return True
 
 
