@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle_sync.clock import FixedClock
-from lifecycle_sync.errors import RegistryError
 from lifecycle_sync.model.act import UNSET, ActOutcome, Intent, RecordChange, VersionRow
 from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.registry import sqlite_alike, sqlite_finishing
@@ -195,8 +195,8 @@ def test_an_error_in_the_middle_is_told_as_what_it_is(tmp_path, monkeypatch):
             **sqlite_alike.ACTS,
             "insert_alike": "ROLLBACK; INSERT INTO nowhere VALUES (?, ?)",
         }
-        context.setattr(sqlite_alike, "ACTS", broken)
-        with pytest.raises(RegistryError, match="nowhere"):
+        context.setattr(f"{sqlite_alike.__name__}.ACTS", broken)
+        with pytest.raises(apsw.SQLError, match="nowhere"):
             house.registry.finish_operations(act, outcomes, house.tick())
     assert _told(tmp_path / "house") == before
     assert house.registry.finish_operations(act, outcomes, house.tick()) == {}
