@@ -195,7 +195,7 @@ def test_an_error_in_the_middle_is_told_as_what_it_is(tmp_path, monkeypatch):
             **sqlite_alike.ACTS,
             "insert_alike": "ROLLBACK; INSERT INTO nowhere VALUES (?, ?)",
         }
-        context.setattr(f"{sqlite_alike.__name__}.ACTS", broken)
+        context.setattr("lifecycle_sync.registry.sqlite_alike.ACTS", broken)
         with pytest.raises(apsw.SQLError, match="nowhere"):
             house.registry.finish_operations(act, outcomes, house.tick())
     assert _told(tmp_path / "house") == before
