@@ -18,6 +18,7 @@ from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.registry import sqlite_alike, sqlite_finishing
 from lifecycle_sync.registry.codes import STATE_CODE
 from lifecycle_sync.registry.protocol import Registry
+from lifecycle_sync.registry.schema import statements
 from lifecycle_sync.registry.sqlite import SqliteRegistry
 from lifecycle_sync.testing.registry_contract_acts import tuple_of
 from lifecycle_sync.testing.registry_contract_base import House, RegistryContractBase
@@ -192,7 +193,7 @@ def test_an_error_in_the_middle_is_told_as_what_it_is(tmp_path, monkeypatch):
     before = _told(tmp_path / "house")
     with monkeypatch.context() as context:
         broken = {
-            **sqlite_alike.ACTS,
+            **statements("acts"),
             "insert_alike": "ROLLBACK; INSERT INTO nowhere VALUES (?, ?)",
         }
         context.setattr("lifecycle_sync.registry.sqlite_alike.ACTS", broken)
