@@ -17,7 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scripts.guards import PROOFS, Proof
+from scripts.guard import Proof
+from scripts.guards import PROOFS
 
 TREE = Path(__file__).resolve().parent.parent
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from scripts import guards_vault
+from scripts.guard import Proof
 
 _PACKAGE = "src/lifecycle_sync"
 _GUARDS = f"{_PACKAGE}/decide/guards.py"
@@ -10,22 +11,8 @@ _PLANNING = f"{_PACKAGE}/decide/planning.py"
 _APPLYING = f"{_PACKAGE}/service/applying.py"
 _TEMP = f"{_PACKAGE}/service/temp"
 _KEEPING = "tests/integration/test_temp_keeping.py"
-_ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
-_ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _POLICIES = "tests/integration/test_policies.py"
 _PROOF = "tests/integration/test_proof.py"
-_PRUNING = "tests/integration/test_pruning.py"
-
-
-class Proof(NamedTuple):
-    """One guard, where it stands, what the code is without it, and a test that fails then."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    test: str
-
 
 PROOFS = [
     Proof(
@@ -63,20 +50,6 @@ PROOFS = [
         "            demanded = unproven(entry.file_id, key)\n",
         '            demanded = ""\n',
         f"{_PROOF}::test_what_was_archived_is_purged_only_with_proof",
-    ),
-    Proof(
-        "what heals is compared",
-        f"{_PACKAGE}/vault/healing.py",
-        "        if key_of(key.algorithm, start).digest != key.digest:\n            return False\n",
-        "",
-        "tests/integration/test_healing.py",
-    ),
-    Proof(
-        "a copy that is damaged gives nothing",
-        f"{_PACKAGE}/vault/healing.py",
-        "            return digest.digest() == sha256\n",
-        "            return True\n",
-        "tests/integration/test_healing.py",
     ),
     Proof(
         "an empty mount point is no copy",
@@ -149,27 +122,6 @@ PROOFS = [
         "WHERE NOT (act.unless_held AND EXISTS (\n",
         "WHERE NOT (0 AND EXISTS (\n",
         f"{_POLICIES}::test_a_hold_set_after_the_plan_stops_it",
-    ),
-    Proof(
-        "hold, when whole pages of versions go",
-        f"{_PACKAGE}/registry/sql/marked.sql",
-        "    EXISTS (SELECT 1 FROM holds WHERE released_ns IS NULL) AND EXISTS (\n",
-        "    0 AND EXISTS (\n",
-        f"{_PRUNING}::test_what_is_held_when_it_is_to_go_stays_however_many",
-    ),
-    Proof(
-        "zero versions, when whole pages of versions go",
-        f"{_PACKAGE}/service/pruning.py",
-        "    kinds = [it for it in kinds if it.kept or pruning.allow_empty]\n",
-        "    kinds = list(kinds)\n",
-        f"{_PRUNING}::test_the_last_version_goes_only_when_that_is_meant",
-    ),
-    Proof(
-        "advice, when whole pages of versions go",
-        f"{_PACKAGE}/service/pruning.py",
-        "    free = set(roots) - _advising(engine, pruning)\n",
-        "    free = set(roots)\n",
-        f"{_PRUNING}::test_the_loop_prunes_what_is_due_and_leaves_roots_that_only_advise",
     ),
     Proof(
         "pause, in a plan",
@@ -452,55 +404,6 @@ PROOFS = [
         "tests/integration/test_large_files.py",
     ),
     Proof(
-        "a registry that went back asks for the key",
-        f"{_PACKAGE}/service/vaults.py",
-        "        if forgotten and forgotten not in applied:\n",
-        "        if not forgotten and forgotten in applied:\n",
-        f"{_ENCRYPTION}::test_a_registry_that_went_back_in_time_does_nothing_before_it_was_told",
-    ),
-    Proof(
-        "plain and encrypted are not mixed",
-        f"{_PACKAGE}/vault/opening.py",
-        "        if recipients is not None and write:\n",
-        "        if recipients is not None and not path:\n",
-        f"{_ENCRYPTION}::test_a_plain_vault_is_not_encrypted_by_a_setting_alone",
-    ),
-    Proof(
-        "a damaged FORMAT makes no plain vault",
-        f"{_PACKAGE}/vault/format.py",
-        "    if line.min_reader >= ENCRYPTED_FORMAT and not encryption:\n",
-        "    if line.min_reader < 0:\n",
-        f"{_ENCRYPTED}::test_a_damaged_format_does_not_make_a_plain_vault_of_an_encrypted_one",
-    ),
-    Proof(
-        "who tells something knows it",
-        f"{_PACKAGE}/vault/sealing.py",
-        "            self._keeping.publish(name)\n",
-        "            self._keeping.discard()\n",
-        f"{_ENCRYPTED}::test_without_a_key_the_writer_knows_what_it_has_stored",
-    ),
-    Proof(
-        "no condemnation is missed without a key",
-        f"{_PACKAGE}/vault/sealing.py",
-        "    kept.look()\n",
-        "",
-        f"{_ENCRYPTED}::test_what_another_process_condemns_is_known_without_a_key",
-    ),
-    Proof(
-        "a wrong key is told from damage",
-        f"{_PACKAGE}/vault/sealing.py",
-        "            if hashlib.sha256(sealed).hexdigest() in name:\n",
-        "            if name:\n",
-        f"{_ENCRYPTED}::test_damage_is_told_from_a_wrong_key",
-    ),
-    Proof(
-        "a rebuild asks for the key first",
-        f"{_PACKAGE}/service/learning.py",
-        "                if vault.catalogue.locked:\n",
-        "                if vault.catalogue.damaged:\n",
-        f"{_ENCRYPTION}::test_a_rebuild_asks_for_the_key_before_it_does_anything",
-    ),
-    Proof(
         "what came and went unseen",
         f"{_PACKAGE}/service/following.py",
         "        if taken.unseen:\n",
@@ -515,4 +418,5 @@ PROOFS = [
         "tests/integration/test_reconciliation.py"
         "::test_what_moved_is_due_though_the_look_that_finds_out_adds_nothing",
     ),
+    *guards_vault.PROOFS,
 ]

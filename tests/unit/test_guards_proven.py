@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.guard import Proof
 from scripts.guard_proof import check
-from scripts.guards import PROOFS, Proof
+from scripts.guards import PROOFS
 
 
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda it: it.name)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lifecycle_sync.cancel import CancelToken
-from lifecycle_sync.clock import NS_PER_DAY, NS_PER_SECOND, Clock
+from lifecycle_sync.clock import NS_PER_SECOND, Clock
 from lifecycle_sync.config import Settings
 from lifecycle_sync.decide import guards
 from lifecycle_sync.decide.choice import Considered, Rules
@@ -31,7 +31,6 @@ from lifecycle_sync.decide.planning import (
 )
 from lifecycle_sync.model.file import Tracking
 from lifecycle_sync.model.hold import Hold
-from lifecycle_sync.model.operation import RunStatus
 from lifecycle_sync.model.plan import (
     DESTRUCTIVE,
     Action,
@@ -45,7 +44,7 @@ from lifecycle_sync.model.plan import (
     VersionMark,
 )
 from lifecycle_sync.model.policy import LifecyclePolicy
-from lifecycle_sync.model.repository import Repository, RepositoryKind, RepositoryStatus
+from lifecycle_sync.model.repository import Repository
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.service.clock_doubt import ClockDoubt
 from lifecycle_sync.service.order import pause_words
@@ -58,12 +57,11 @@ from lifecycle_sync.service.retaining import (
     kinds_of,
     retained,
 )
+from lifecycle_sync.service.root_facts import RootFacts
 from lifecycle_sync.service.roots import Roots
 from lifecycle_sync.service.space import Space
 
 _PAGE = 2_000
-# Scans that are looked through for the last one that came to its end.
-_RUNS = 10
 # Of the files that are next by their dates so many are asked what will happen.
 _NEXT = 10
 # And of those that are due by now, whether they only have to grow older.
@@ -105,8 +103,7 @@ class Decisions:
         clock: Clock,
     ) -> None:
         self._registry = registry
-        self._roots = roots
-        self._space = space
+        self._root_facts = RootFacts(registry, roots, space)
         self._proof = proof
         self._clock_doubt = clock_doubt
         self._settings = settings
@@ -186,7 +183,7 @@ class Decisions:
         policies = self._registry.policies()
         held: dict[bytes, str] = {}
         unproven: dict[bytes, str] = {}
-        roots = self._facts(repositories, now_ns, at_ns)
+        roots = self._root_facts.of(repositories, now_ns, at_ns)
         situation = self._situation(policies, roots, at_ns, held, unproven)
         seq = self._registry.last_seq()
         beyond = Found(min(actions_max, VERSIONS_MAX))
@@ -233,7 +230,9 @@ class Decisions:
             known = [self._registry.repository(it.repository_id) for it in whole.roots]
             roots = {
                 key: replace(root, mass=massed.get(key, ""))
-                for key, root in self._facts(list(filter(None, known)), now_ns, now_ns).items()
+                for key, root in self._root_facts.of(
+                    list(filter(None, known)), now_ns, now_ns
+                ).items()
             }
             situation = self._situation(policies, roots, now_ns, held, unproven)
             seq = self._registry.last_seq()
@@ -260,7 +259,7 @@ class Decisions:
         """What can be given up without a look at any single file: the roots against which nothing
         stands, and the kinds of files of which one rule keeps the newest versions. Judged now."""
         now_ns = self._clock.now_ns()
-        roots = self._facts(None, now_ns, now_ns)
+        roots = self._root_facts.of(None, now_ns, now_ns)
         rules = Rules(self._registry.policies())
         return [root_id for root_id, it in roots.items() if not it.guard], kinds_of(rules)
 
@@ -268,7 +267,7 @@ class Decisions:
         """The versions that no rule keeps, judged now, page by page: of each file all, with what
         stands against it that they go, the guard of their root before all. Changes nothing."""
         now_ns = self._clock.now_ns()
-        roots = self._facts(None, now_ns, now_ns)
+        roots = self._root_facts.of(None, now_ns, now_ns)
         situation = Situation(Rules(self._registry.policies()), roots, now_ns)
         return self._retaining.unkept(situation, cancel or CancelToken())
 
@@ -322,19 +321,13 @@ class Decisions:
         paused = self._registry.switch("pause")
         return "" if paused is None else pause_words(paused)
 
-    # -- roots -----------------------------------------------------------------------------
-
-    def _facts(
-        self, repositories: Sequence[Repository] | None, now_ns: int, at_ns: int
-    ) -> dict[bytes, Root]:
-        chosen = self._registry.repositories() if repositories is None else repositories
-        return {it.repository_id: self._fact(it, now_ns, at_ns) for it in chosen}
+    # -- what stands against it now ---------------------------------------------------------
 
     def barred(self, repository: Repository, deletions: int) -> dict[Verb, str]:
         """What may not be done in a root now, and why, by the guards that may have come up since a
         plan was made; `deletions` are to be done."""
         now_ns = self._clock.now_ns()
-        root = self._fact(repository, now_ns, now_ns)
+        root = self._root_facts.of_one(repository, now_ns, now_ns)
         clock = self._clock_doubt.reason()
         why = ""
         if clock:
@@ -346,48 +339,6 @@ class Decisions:
         if not mass.passed:
             barred.setdefault(Verb.DELETE, f"{mass.guard}: {mass.reason}")
         return barred
-
-    def _fact(self, repository: Repository, now_ns: int, at_ns: int) -> Root:
-        """What is so now; what the *mass* guard counts of the day before, by the time that is asked
-        about."""
-        repository = self._registry.repository(repository.repository_id) or repository
-        verdict, _identity = self._roots.look(repository)
-        guard, waits = (verdict.guard, verdict.reason) if not verdict.passed else ("", "")
-        if not guard and repository.status is RepositoryStatus.HELD:
-            guard, waits = repository.held_guard, repository.held_reason
-        loose = repository.kind is RepositoryKind.LOOSE
-        return Root(
-            repository.repository_id,
-            repository.path,
-            enforce=repository.enforce or loose,
-            scanned=loose or repository.complete_generation > 0,
-            guard=guard,
-            waits=waits,
-            files=self._files(repository.repository_id, now_ns),
-            deleted=self._registry.deleted_since(repository.repository_id, at_ns - NS_PER_DAY),
-            confirmed=self._confirmed(repository.repository_id, at_ns),
-            atime=self._roots.keeps_atime(repository),
-            space=self._space.shortage(repository),
-        )
-
-    def _files(self, repository_id: bytes, now_ns: int) -> int:
-        """How many files are in a root now: the last scan counted what was deleted since."""
-        counted = self._registry.directory_totals(repository_id).files
-        since_ns = now_ns - NS_PER_DAY
-        for run in self._registry.runs(repository_id, _RUNS, whole=True):
-            if run.status is RunStatus.COMPLETED:
-                since_ns = max(since_ns, run.started_ns)
-                break
-        return max(counted - self._registry.deleted_since(repository_id, since_ns), 0)
-
-    def _confirmed(self, repository_id: bytes, at_ns: int) -> int:
-        """How many deletions of one day a person has agreed to in the last one before a time."""
-        counts = [
-            int(json.loads(it.evidence).get("deletions", 0))
-            for it in self._registry.confirmations(repository_id)
-            if it.guard == MASS and at_ns - NS_PER_DAY <= it.at_ns <= at_ns
-        ]
-        return max(counts, default=0)
 
     # -- what comes next ------------------------------------------------------------------
 
@@ -459,7 +410,7 @@ class Decisions:
                 if root_id not in roots:
                     repository = self._registry.repository(root_id)
                     assert repository is not None, "a record has its repository"
-                    roots[root_id] = self._fact(repository, now_ns, at_ns)
+                    roots[root_id] = self._root_facts.of_one(repository, now_ns, at_ns)
                 verdict = judge(file, situation)
                 deleted = verdict.verb is Verb.DELETE and not verdict.guard
                 if deleted and root_id not in counted:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
 from lifecycle_sync.model.event import CondemnedEvent, Event, GivenUpEvent, PrunedEvent
 from lifecycle_sync.storage.protocol import Storage
-from lifecycle_sync.vault.content_lines import ObjectLine, PackLine, decode_content_line
+from lifecycle_sync.vault.content_lines import ObjectLine, PackLine
 from lifecycle_sync.vault.events import decode_event
 from lifecycle_sync.vault.format import (
     MANIFESTS,
@@ -25,12 +24,18 @@ from lifecycle_sync.vault.format import (
     split_manifest_name,
 )
 from lifecycle_sync.vault.index import Index, KnownManifest
-from lifecycle_sync.vault.manifest import GoneError, Header, ManifestReader, ManifestWriter
+from lifecycle_sync.vault.manifest import (
+    GoneError,
+    Header,
+    ManifestReader,
+    ManifestWriter,
+    batches_of,
+    made_ahead,
+)
 from lifecycle_sync.vault.sealing import drop_kept, keep, readable
+from lifecycle_sync.vault.taken_lines import Taken, taken_lines
 
 _log = logging.getLogger("lifecycle_sync.vault")
-# What the index takes up from manifests.
-Taken = PackLine | ObjectLine | PrunedEvent | CondemnedEvent | GivenUpEvent
 # What of some lines a checkpoint repeats.
 Choose = Callable[[str, int, list[bytes]], list[bytes]]
 # Somebody may be taking manifests away while they are read, but not all the time.
@@ -39,8 +44,6 @@ _TRIES = 20
 CHECKPOINT_MANIFESTS = 256
 # Where all manifests have so many bytes the next lines are read in another thread.
 _AHEAD_BYTES = 1 << 20
-# A manifest, which of its batches of lines, and these.
-Batch = tuple[str, int, list[bytes]]
 # So many names of manifests that went are repeated by the next checkpoint.
 _COMPACTED_MAX = 200
 
@@ -227,7 +230,7 @@ class Catalogue:
                     name, length, {*header.previous, *header.repeated}, covers, read=needed
                 )
                 if added and needed:
-                    self._add(_taken_lines(reader))
+                    self._add(taken_lines(reader))
             keep(self._storage, manifest_path(name))
         except GoneError:
             raise
@@ -376,8 +379,8 @@ class Catalogue:
             writer = ManifestWriter(self._storage, header)
             try:
                 size = sum(self._known[name].length for name in names)
-                batches = self._batches(self.sources())
-                for batch in batches if size < _AHEAD_BYTES else _ahead(batches):
+                batches = batches_of(self._storage, self.sources())
+                for batch in batches if size < _AHEAD_BYTES else made_ahead(batches):
                     writer.block(choose(*batch) if choose else batch[2])
                 checkpoint = writer.publish()
             finally:
@@ -391,12 +394,6 @@ class Catalogue:
             )
             self._load()
             return checkpoint
-
-    def _batches(self, names: Iterable[str]) -> Iterator[Batch]:
-        """The lines of some manifests, many at a time."""
-        for name in names:
-            for number, lines in enumerate(ManifestReader(self._storage, name).batches()):
-                yield name, number, lines
 
     def _compacted(self) -> list[str]:
         """The newest of those that only the checkpoints before repeat: one who slept meanwhile may
@@ -472,37 +469,3 @@ class Catalogue:
                     sources.append(name)
                     left -= it.covers | {name}
             return sorted([*sources, *(name for name in left if self._known[name].covers is None)])
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same, each made while the one before is used."""
-    with ThreadPoolExecutor(1, "vault-lines") as beside:
-        coming = beside.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = beside.submit(next, batches, None)
-            yield batch
-
-
-def _taken_lines(reader: ManifestReader) -> Iterator[Taken]:
-    for line in reader.lines():
-        if line.is_about_pruning:
-            event = decode_event(line.raw)
-            if not isinstance(event, PrunedEvent | CondemnedEvent | GivenUpEvent):
-                raise _wrong(reader, "it does not say what is kept no longer")
-            yield event
-        if line.is_event:
-            continue
-        try:
-            found = decode_content_line(line.raw)
-        except ValueError as error:
-            raise _wrong(reader, str(error)) from error
-        if found is not None:
-            yield found
-
-
-def _wrong(reader: ManifestReader, cause: str) -> VaultCorruptError:
-    return VaultCorruptError(
-        f"has a line that cannot be right ({cause})",
-        operation="read manifest",
-        subject=reader.name,
-    )

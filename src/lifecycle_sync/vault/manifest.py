@@ -40,6 +40,8 @@ _FRAME_SIZE = 1 << 20
 # What is put together of other manifests' frames grows no further with each time.
 _BLOCK_SIZE = 2 << 20
 _HEAD_SIZE = 8 << 10
+# A manifest, which of its batches of lines, and these.
+Batch = tuple[str, int, list[bytes]]
 # So many frames are compressed, or wait for it, before one is written.
 _FRAMES_COMING = 2
 # A frame ends with the line that makes it this long, and lines are bounded.
@@ -356,6 +358,22 @@ def _told_ns(at: str) -> int:
         return from_datetime(datetime.fromisoformat(at))
     except ValueError:
         return 0
+
+
+def batches_of(storage: Storage, names: Iterable[str]) -> Iterator[Batch]:
+    """The lines of some manifests, many at a time."""
+    for name in names:
+        for number, lines in enumerate(ManifestReader(storage, name).batches()):
+            yield name, number, lines
+
+
+def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same, each made in another thread while the one before is used."""
+    with ThreadPoolExecutor(1, "vault-lines") as beside:
+        coming = beside.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = beside.submit(next, batches, None)
+            yield batch
 
 
 def _gone(name: str) -> GoneError:

@@ -23,7 +23,7 @@ from lifecycle_sync.model.event import DirectoryEvent, Event, VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.age import Recipients
-from lifecycle_sync.vault.catalogue import Catalogue, Taken
+from lifecycle_sync.vault.catalogue import Catalogue
 from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.format import (
     UPLOAD_FOLDERS,
@@ -37,6 +37,7 @@ from lifecycle_sync.vault.index import Index, ObjectPlace, key_blob
 from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
 from lifecycle_sync.vault.sealing import SealedStorage, stored_name
+from lifecycle_sync.vault.taken_lines import Taken
 from lifecycle_sync.vault.versions import Versions
 from lifecycle_sync.vault.writer import VaultWriter
 

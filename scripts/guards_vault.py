@@ -1,0 +1,97 @@
+"""The guards of a vault and of pruning, and for each the test that fails without it."""
+
+from __future__ import annotations
+
+from scripts.guard import Proof
+
+_PACKAGE = "src/lifecycle_sync"
+_ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
+_ENCRYPTED = "tests/integration/test_vault_encrypted.py"
+_PRUNING = "tests/integration/test_pruning.py"
+
+PROOFS = [
+    Proof(
+        "what heals is compared",
+        f"{_PACKAGE}/vault/healing.py",
+        "        if key_of(key.algorithm, start).digest != key.digest:\n            return False\n",
+        "",
+        "tests/integration/test_healing.py",
+    ),
+    Proof(
+        "a copy that is damaged gives nothing",
+        f"{_PACKAGE}/vault/healing.py",
+        "            return digest.digest() == sha256\n",
+        "            return True\n",
+        "tests/integration/test_healing.py",
+    ),
+    Proof(
+        "hold, when whole pages of versions go",
+        f"{_PACKAGE}/registry/sql/marked.sql",
+        "    EXISTS (SELECT 1 FROM holds WHERE released_ns IS NULL) AND EXISTS (\n",
+        "    0 AND EXISTS (\n",
+        f"{_PRUNING}::test_what_is_held_when_it_is_to_go_stays_however_many",
+    ),
+    Proof(
+        "zero versions, when whole pages of versions go",
+        f"{_PACKAGE}/service/pruning.py",
+        "    kinds = [it for it in kinds if it.kept or pruning.allow_empty]\n",
+        "    kinds = list(kinds)\n",
+        f"{_PRUNING}::test_the_last_version_goes_only_when_that_is_meant",
+    ),
+    Proof(
+        "advice, when whole pages of versions go",
+        f"{_PACKAGE}/service/pruning.py",
+        "    free = set(roots) - _advising(engine, pruning)\n",
+        "    free = set(roots)\n",
+        f"{_PRUNING}::test_the_loop_prunes_what_is_due_and_leaves_roots_that_only_advise",
+    ),
+    Proof(
+        "a registry that went back asks for the key",
+        f"{_PACKAGE}/service/vaults.py",
+        "        if forgotten and forgotten not in applied:\n",
+        "        if not forgotten and forgotten in applied:\n",
+        f"{_ENCRYPTION}::test_a_registry_that_went_back_in_time_does_nothing_before_it_was_told",
+    ),
+    Proof(
+        "plain and encrypted are not mixed",
+        f"{_PACKAGE}/vault/opening.py",
+        "        if recipients is not None and write:\n",
+        "        if recipients is not None and not path:\n",
+        f"{_ENCRYPTION}::test_a_plain_vault_is_not_encrypted_by_a_setting_alone",
+    ),
+    Proof(
+        "a damaged FORMAT makes no plain vault",
+        f"{_PACKAGE}/vault/format.py",
+        "    if line.min_reader >= ENCRYPTED_FORMAT and not encryption:\n",
+        "    if line.min_reader < 0:\n",
+        f"{_ENCRYPTED}::test_a_damaged_format_does_not_make_a_plain_vault_of_an_encrypted_one",
+    ),
+    Proof(
+        "who tells something knows it",
+        f"{_PACKAGE}/vault/sealing.py",
+        "            self._keeping.publish(name)\n",
+        "            self._keeping.discard()\n",
+        f"{_ENCRYPTED}::test_without_a_key_the_writer_knows_what_it_has_stored",
+    ),
+    Proof(
+        "no condemnation is missed without a key",
+        f"{_PACKAGE}/vault/sealing.py",
+        "    kept.look()\n",
+        "",
+        f"{_ENCRYPTED}::test_what_another_process_condemns_is_known_without_a_key",
+    ),
+    Proof(
+        "a wrong key is told from damage",
+        f"{_PACKAGE}/vault/sealing.py",
+        "            if hashlib.sha256(sealed).hexdigest() in name:\n",
+        "            if name:\n",
+        f"{_ENCRYPTED}::test_damage_is_told_from_a_wrong_key",
+    ),
+    Proof(
+        "a rebuild asks for the key first",
+        f"{_PACKAGE}/service/learning.py",
+        "                if vault.catalogue.locked:\n",
+        "                if vault.catalogue.damaged:\n",
+        f"{_ENCRYPTION}::test_a_rebuild_asks_for_the_key_before_it_does_anything",
+    ),
+]
