@@ -54,7 +54,11 @@ PROOFS = [
     Proof(
         "an empty mount point is no copy",
         f"{_PACKAGE}/service/vault_copies.py",
+        "    refuse_gone(path)\n    vault = engine.vaults.get(kind, create=False, to_read=True)\n"
+        "    with opening.open_storage(path, engine.fs, create=False) as below:\n"
         "        if opening.read_format(below, path, kind, vault.store_id, write=True) is None:\n",
+        "    vault = engine.vaults.get(kind, create=False, to_read=True)\n"
+        "    with opening.open_storage(path, engine.fs, create=False) as below:\n"
         "        if not path:\n",
         "tests/acceptance/test_cli_drill.py",
     ),

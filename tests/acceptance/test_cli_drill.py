@@ -82,11 +82,12 @@ def test_run_brings_copies_up_to_date_and_makes_none_where_a_disk_is_away(tree, 
     assert (done.code, str(place) in done.err, place.exists()) == (0, True, False)
     # An empty mount point is no copy, nor is a fresh disk.
     place.mkdir()
-    assert lifecycle("run", "--once").code == 0
+    done = lifecycle("run", "--once")
+    assert (done.code, "is empty: there is no copy in it" in done.err) == (0, True)
     assert list(place.iterdir()) == []
     (place / "lost+found").mkdir()
     done = lifecycle("run", "--once")
-    assert (done.code, "has no copy in it" in done.err) == (0, True)
+    assert (done.code, "is no vault and not empty" in done.err) == (0, True)
     assert [it.name for it in place.iterdir()] == ["lost+found"]
     (place / "lost+found").rmdir()
     assert lifecycle("vault", "copy", "-q").code == 0
