@@ -26,8 +26,8 @@ MARKED = {
 }
 # By what is looked through for a page: few files of many, or all there are.
 _FEW, _ALL = (
-    MARKED["marked"].replace("{looked_through}", MARKED[it])
-    for it in ("marked_alone", "all_between")
+    MARKED["marked"].replace("{looked_through}", MARKED[it]).replace("{grouped}", f"{by}.file_id")
+    for it, by in (("marked_alone", "b"), ("all_between", "v"))
 )
 _ROOTS = f"{_FEW}\n{MARKED['marked_roots']}"
 _DIGITS = 2 * ID_BYTES

@@ -112,7 +112,8 @@ UPDATE files SET seq = ?2 WHERE row_id = ?1;
 
 -- name: deleted_since
 -- Ids grow with time, so no index on the time itself is kept.
-SELECT count(*) FROM operations o JOIN act_runs a ON a.act_id = o.run_id
+SELECT count(*) FROM operations o INDEXED BY operations_deletes
+JOIN act_runs a ON a.act_id = o.run_id
 WHERE o.operation_id >= :since_id AND o.timestamp_ns >= :since_ns AND o.operation_type = 'delete'
     AND o.status = 'completed' AND a.repository_id = :repository_id;
 

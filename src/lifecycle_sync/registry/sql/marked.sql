@@ -24,14 +24,16 @@ marked (file_id, numbers, size, newest_ns, kept, kept_since_ns) AS (
         count(*) FILTER (WHERE v.beyond_ns IS NULL),
         min(v.created_ns) FILTER (WHERE v.beyond_ns IS NULL)
     FROM {looked_through} AND v.location IN ({locations})
-    GROUP BY v.file_id HAVING count(v.beyond_ns)
+    GROUP BY {grouped} HAVING count(v.beyond_ns)
 )
 
 -- name: marked_alone
-(
-    SELECT DISTINCT file_id FROM versions INDEXED BY versions_beyond
-    WHERE beyond_ns IS NOT NULL AND file_id > ?5 AND file_id <= ?6 ORDER BY file_id
-) b CROSS JOIN versions v ON v.file_id = b.file_id
+-- From the first mark of each file, in the order of the index: who asks for few rows waits for these.
+versions b INDEXED BY versions_beyond CROSS JOIN versions v ON v.file_id = b.file_id
+WHERE b.beyond_ns IS NOT NULL AND b.file_id > ?5 AND b.file_id <= ?6 AND NOT EXISTS (
+    SELECT 1 FROM versions e INDEXED BY versions_beyond WHERE e.beyond_ns IS NOT NULL
+        AND e.file_id = b.file_id AND (e.number, e.version_id) < (b.number, b.version_id)
+)
 
 -- name: all_between
 -- Where most of them are marked that takes less.
