@@ -24,6 +24,7 @@ UV    := uv==0.13.8
 NATIVE := src/lifecycle_sync/observe
 UNLINKING := src/lifecycle_sync
 READING := src/lifecycle_sync/act
+LINES := src/lifecycle_sync/vault
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -41,14 +42,14 @@ help: ## show this
 
 setup: $(READY) ## make .venv with everything the project needs
 
-$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/* $(UNLINKING)/native/* $(READING)/native/*)
+$(READY): pyproject.toml requirements.lock setup.py $(wildcard $(NATIVE)/native/* $(UNLINKING)/native/* $(READING)/native/* $(LINES)/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "Python could not make .venv (on Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
-	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so $(READING)/_reading*.so
+	@rm -f $(NATIVE)/_native*.so $(UNLINKING)/_unlinking*.so $(READING)/_reading*.so $(LINES)/_lines*.so
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall-package lifecycle-sync -e .
 	@$(BIN)/python -m compileall -q src
 	@touch $@
@@ -87,7 +88,8 @@ sanitize: $(READY) ## the parts in C under the address and undefined-behaviour s
 	  $(BIN)/python -c 'from lifecycle_sync.observe import _native as it; exit("sanitize" not in it.__file__)' && \
 	  $(BIN)/python -m pytest -p no:cacheprovider -m 'torture or not torture' \
 	  tests/contract/test_walker.py tests/contract/test_walkers_agree.py tests/torture/test_walker_storm.py \
-	  tests/unit/test_disposal.py tests/unit/test_reading_ahead.py
+	  tests/unit/test_disposal.py tests/unit/test_reading_ahead.py \
+	  tests/unit/test_held.py
 
 lint: $(READY) ## check style, bans, types and who imports whom
 	@$(BIN)/ruff check .

@@ -12,6 +12,8 @@ PARTS = {
     "lifecycle_sync.observe._native": "src/lifecycle_sync/observe/native",
     # What reads ahead of a backup.
     "lifecycle_sync.act._reading": "src/lifecycle_sync/act/native",
+    # What reads the lines of manifests.
+    "lifecycle_sync.vault._lines": "src/lifecycle_sync/vault/native",
     # What unlinks many files of a folder.
     "lifecycle_sync._unlinking": "src/lifecycle_sync/native",
 }

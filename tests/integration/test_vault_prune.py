@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +13,23 @@ from typing import Any
 
 import pytest
 
+from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
-from lifecycle_sync.model.event import PrunedEvent, VersionEvent
+from lifecycle_sync.model.event import PrunedEvent, StateEvent, VersionEvent
+from lifecycle_sync.model.file import LifecycleState
 from lifecycle_sync.vault import compaction, manifest
+from lifecycle_sync.vault import needed as needed_
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.copying_out import stand_in
+from lifecycle_sync.vault.events import encode_event
 from lifecycle_sync.vault.format import decode_format
 from lifecycle_sync.vault.index_live import Lines
 from lifecycle_sync.vault.manifest import Header, ManifestReader
+from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultWriter
-from tests.support.vaults import VaultHouse, key_of, read
+from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, key_of, read
 
 _DAY = 24 * 3600 * 10**9
 _BIG = 3 << 20
@@ -59,12 +65,12 @@ def second(house: VaultHouse, tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-def whole(house: VaultHouse, contents: list[bytes]) -> None:
+def whole(house: VaultHouse, contents: list[bytes], **options: Any) -> None:
     """All of this can be read, by this index and by a new one, and nothing is damaged."""
     for lose in (False, True):
         if lose:
             house.lose_index()
-        with house.open() as vault:
+        with house.open(**options) as vault:
             for data in contents:
                 assert read(vault, key_of(data)) == data
             assert vault.verify(contents=True).ok
@@ -534,17 +540,27 @@ def test_a_reader_finds_what_was_moved_again_while_it_looked_for_it(house, tmp_p
 def test_what_is_known_of_many_versions_at_once_compacts_as_each_by_itself(house, monkeypatch):
     """Frames of which all versions stay, none, or some; in one a version has no content."""
     monkeypatch.setattr(manifest, "_FRAME_SIZE", 3_000)
-    known: list[dict[Lines, bool]] = []
+    monkeypatch.setattr(manifest, "_PASSES", 2_000)
+    stayed: list[dict[Lines, bool]] = []
+    passed: list[bool] = []
     right = compaction.compact
 
-    def both_ways(vault, now_ns, stay, written):
-        known.append(dict(stay))
-        one = compaction._Choosing(vault, now_ns, stay)
+    def both_ways(vault, now_ns, known, written):
+        stayed.append(dict(known.stay))
+        one = compaction._Choosing(vault, now_ns, known.stay)
         other = compaction._Choosing(vault, now_ns, {})
+        passing = one.passing(known.frames)
         for name in vault.catalogue.sources():
-            for number, lines in enumerate(ManifestReader(vault.storage, name).batches()):
-                assert one.choose(name, number, lines) == other.choose(name, number, lines)
-        return right(vault, now_ns, stay, written)
+            for number, text, _inner in ManifestReader(vault.storage, name).frames():
+                assert text is not None
+                lines = text.splitlines()
+                chosen = other.choose(name, number, lines)
+                assert one.choose(name, number, lines) == chosen
+                it = passing.get(name, {}).get(number)
+                if it is not None:
+                    assert chosen == (lines if it.stays else it.lines)
+                    passed.append(it.stays)
+        return right(vault, now_ns, known, written)
 
     monkeypatch.setattr(pruning, "compact", both_ways)
     small = [noise(number, 200) for number in range(60)]
@@ -556,11 +572,86 @@ def test_what_is_known_of_many_versions_at_once_compacts_as_each_by_itself(house
         take_back(house, vault, [*versions[:30], versions[33], *nothing[:1]])
         assert run(house, vault, repack_below=1.0).emptied == 1
         left = {it.path for it in vault.all_versions(versions[0].repository_id)}
-    (stay,) = known
+    (stay,) = stayed
     assert set(stay.values()) == {True, False}
+    assert True in passed
     gone = {it.path for it in [*versions[:30], versions[33], nothing[0]]}
     assert left == {it.path for it in [*versions, *nothing]} - gone | {b"again"}
     whole(house, [small[0], *small[30:33], *small[34:]])
+
+
+@pytest.mark.parametrize("make", [VaultHouse, EncryptedHouse])
+def test_a_checkpoint_says_the_same_whether_frames_pass_or_not(make, tmp_path, monkeypatch):
+    """Of contents in packs and objects, with lines between that always count, and other writers'
+    manifests, of which nothing is known beforehand."""
+    monkeypatch.setattr(manifest, "_FRAME_SIZE", 3_000)
+    monkeypatch.setattr(manifest, "_PASSES", 1_000)
+    house = make(tmp_path / "first")
+    key = {"key": True} if make is EncryptedHouse else {}
+    copied: list[int] = []
+    real = manifest.ManifestWriter.copy
+
+    def copy(writer, data, lines):
+        copied.append(lines)
+        real(writer, data, lines)
+
+    monkeypatch.setattr(manifest.ManifestWriter, "copy", copy)
+    small = {b"%d" % n: noise(n, 200) for n in range(100)}
+    with house.open(**key) as vault:
+        _, versions = house.store(vault, small)
+        _, more = house.store(vault, {b"more %d" % n: noise(1000 + n, 150) for n in range(70)})
+        with vault.writer() as writer:
+            events = [house.version(b"link", None) for _ in range(30)]
+            writer.commit(events)
+        again = [house.version(b"again", it.content) for it in versions[:40]]
+        state = StateEvent(house.id(), REPOSITORY, b"x", LifecycleState.DELETED, 1, house.id())
+        with vault.writer() as writer:
+            writer.commit([it for version in again for it in (version, state)])
+        _, objects = house.store(vault, {b"big %d" % n: noise(n, _BIG) for n in (1, 2)})
+        take_back(house, vault, [*versions, *again, more[3], objects[0]])
+    twin = make(tmp_path / "second")
+    shutil.copytree(house.folder, twin.folder, dirs_exist_ok=True)
+    if isinstance(house, EncryptedHouse):
+        twin.public = house.public
+    said = []
+    for it, passes in ((house, True), (twin, False)):
+        if not passes:
+            monkeypatch.setattr(compaction._Choosing, "passing", lambda self, frames: {})
+        before = len(copied)
+        with it.open(**key) as vault:
+            assert run(it, vault).deleted
+            newest = max(vault.catalogue.known())
+            said.append([line.raw for line in ManifestReader(vault.storage, newest).lines()])
+            assert said[-1].count(encode_event(state)) == len(again)
+            left = {it.path for it in vault.all_versions(versions[0].repository_id)}
+        assert left == {it.path for it in [*more, *events, *objects]} - {b"more 3", b"big 1"}
+        assert (len(copied) > before) == passes
+        whole(it, [*(noise(1000 + n, 150) for n in range(70) if n != 3), noise(2, _BIG)], **key)
+    assert said[0] == said[1]
+
+
+def test_what_is_remembered_of_frames_is_bounded(house, monkeypatch):
+    monkeypatch.setattr(manifest, "_FRAME_SIZE", 1_000)
+    monkeypatch.setattr(manifest, "_PASSES", 500)
+    remembered = {}
+    for room in (1 << 20, 2_000):
+        monkeypatch.setattr(needed_, "_FACTS_BYTES", room)
+        with house.open() as vault:
+            if room > 2_000:
+                _, events = house.store(vault, {b"%d" % n: noise(n, 200) for n in range(20)})
+                state = StateEvent(
+                    house.id(), REPOSITORY, b"x", LifecycleState.DELETED, 1, house.id()
+                )
+                with vault.writer() as writer:
+                    again = [house.version(b"again", it.content) for it in events]
+                    writer.commit([*[state] * 60, *again])
+            with Needed(vault, CancelToken()) as needed:
+                needed.catch_up()
+                remembered[room] = list(needed.frames.values())
+    sizes = {room: sum(sum(map(len, it.lines)) for it in remembered[room]) for room in remembered}
+    assert sizes[1 << 20] > 2_000 >= sizes[2_000]
+    # Those that cost nothing are remembered all the same.
+    assert [it for it in remembered[2_000] if not it.lines]
 
 
 def test_a_reader_looks_where_a_late_checkpoint_does_not_send_it(house, tmp_path):

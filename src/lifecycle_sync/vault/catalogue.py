@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
@@ -29,15 +29,18 @@ from lifecycle_sync.vault.manifest import (
     Header,
     ManifestReader,
     ManifestWriter,
-    batches_of,
     made_ahead,
 )
+from lifecycle_sync.vault.passing import Copied, Passing, batches_of
 from lifecycle_sync.vault.sealing import drop_kept, keep, readable
 from lifecycle_sync.vault.taken_lines import Taken, taken_lines
 
 _log = logging.getLogger("lifecycle_sync.vault")
 # What of some lines a checkpoint repeats.
 Choose = Callable[[str, int, list[bytes]], list[bytes]]
+# Which frames of manifests pass without that.
+Pass = Mapping[str, Mapping[int, Passing]]
+_NONE: Pass = {}
 # Somebody may be taking manifests away while they are read, but not all the time.
 _TRIES = 20
 # A checkpoint is worth its bytes once so many manifests would have to be opened without it.
@@ -346,12 +349,13 @@ class Catalogue:
                 and sum(it.length for it in since) >= size
             )
 
-    def write_checkpoint(self, choose: Choose | None = None) -> str:
-        """Repeat all that the readable manifests say in one, or of it what is chosen; its name."""
+    def write_checkpoint(self, choose: Choose | None = None, passing: Pass = _NONE) -> str:
+        """Repeat all that the readable manifests say in one, or of it what is chosen, and of the
+        frames that pass those that stay; its name."""
         with self._mutex:
             for left in reversed(range(_TRIES)):
                 try:
-                    return self._write_checkpoint(choose)
+                    return self._write_checkpoint(choose, passing)
                 except GoneError:
                     # Somebody compacts as well: what that took away another checkpoint says.
                     if not left:
@@ -359,7 +363,7 @@ class Catalogue:
                     self.refresh()
         raise AssertionError
 
-    def _write_checkpoint(self, choose: Choose | None) -> str:
+    def _write_checkpoint(self, choose: Choose | None, passing: Pass) -> str:
         with self._mutex:
             names = sorted(self._known)
             compacted = self._compacted()
@@ -379,9 +383,12 @@ class Catalogue:
             writer = ManifestWriter(self._storage, header)
             try:
                 size = sum(self._known[name].length for name in names)
-                batches = batches_of(self._storage, self.sources())
+                batches = batches_of(self._storage, self.sources(), passing)
                 for batch in batches if size < _AHEAD_BYTES else made_ahead(batches):
-                    writer.block(choose(*batch) if choose else batch[2])
+                    if isinstance(batch, Copied):
+                        writer.copy(*batch)
+                    else:
+                        writer.block(choose(*batch) if choose else batch[2])
                 checkpoint = writer.publish()
             finally:
                 writer.discard()

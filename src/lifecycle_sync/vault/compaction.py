@@ -8,21 +8,20 @@ before what they repeat goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from lifecycle_sync.vault.format import object_name, pack_name
 from lifecycle_sync.vault.held import VERSION, told
 from lifecycle_sync.vault.index_live import Lines
+from lifecycle_sync.vault.passing import OBJECT, PACK, PRUNED, Facts, Passing, pack_of, parts
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
 
 # Before every time there is.
 _NEVER = -(2**64)
-_PRUNED = b'{"event":"pruned"'
-_PACK, _OBJECT = b'{"pack":', b'{"object":'
 # For so long it is remembered which versions were pruned, for databases that were rolled back.
 _REMEMBERED_NS = 400 * 24 * 3600 * 10**9
 
@@ -31,22 +30,23 @@ class _At(msgspec.Struct):
     at: int = 0
 
 
-class _Parts(msgspec.Struct):
-    object: list[str]
-
-
 _at = msgspec.json.Decoder(_At).decode
-_parts = msgspec.json.Decoder(_Parts).decode
 
 
-def compact(
-    vault: Vault, now_ns: int, stay: Mapping[Lines, bool], written: Callable[[str], None]
-) -> int:
+class Known(NamedTuple):
+    """What is known of lines beforehand: of which all versions that they tell of are kept, or none;
+    and what frames say beside their versions."""
+
+    stay: Mapping[Lines, bool]
+    frames: Mapping[Lines, Facts]
+
+
+def compact(vault: Vault, now_ns: int, known: Known, written: Callable[[str], None]) -> int:
     """Write such a checkpoint, and take away what two repeat by now; how many manifests that were.
-    Of `stay` is known whether all versions that they tell of are kept, or none. `written` is told
-    the name of the checkpoint before."""
-    choosing = _Choosing(vault, now_ns, stay)
-    written(vault.catalogue.write_checkpoint(choosing.choose))
+    `written` is told the name of the checkpoint before."""
+    choosing = _Choosing(vault, now_ns, known.stay)
+    passing = choosing.passing(known.frames)
+    written(vault.catalogue.write_checkpoint(choosing.choose, passing))
     superseded = vault.catalogue.superseded()
     vault.catalogue.remove(superseded)
     return len(superseded)
@@ -76,14 +76,25 @@ class _Choosing:
             if (self._counts(line) if it is None else it[1] > until.get(it[0], _NEVER))
         ]
 
+    def passing(self, frames: Mapping[Lines, Facts]) -> dict[str, dict[int, Passing]]:
+        """Of these frames those of which every line would be chosen, or of those of versions and
+        places none, by manifest."""
+        found: dict[str, dict[int, Passing]] = {}
+        for (name, number), it in frames.items():
+            stays = self._stay.get((name, number))
+            gone = {self._has_gone(sha256, pack_name) for sha256 in it.packs}
+            gone |= {self._has_gone(sha256, object_name) for sha256 in it.objects}
+            if (stays is True and True not in gone) or (stays is False and False not in gone):
+                found.setdefault(name, {})[number] = Passing(it.inner, stays, it.lines)
+        return found
+
     def _counts(self, raw: bytes) -> bool:
-        if raw.startswith(_PACK):
-            start = len(_PACK) + 1
-            return not self._has_gone(bytes.fromhex(raw[start : start + 64].decode()), pack_name)
-        if raw.startswith(_OBJECT):
-            names = map(bytes.fromhex, _parts(raw).object)
+        if raw.startswith(PACK):
+            return not self._has_gone(pack_of(raw), pack_name)
+        if raw.startswith(OBJECT):
+            names = map(bytes.fromhex, parts(raw).object)
             return not any(self._has_gone(name, object_name) for name in names)
-        if raw.startswith(_PRUNED):
+        if raw.startswith(PRUNED):
             return _at(raw).at > self._now_ns - _REMEMBERED_NS
         return True
 

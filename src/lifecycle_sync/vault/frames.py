@@ -163,8 +163,8 @@ def _is_drained(decompressor: zstd.ZstdDecompressor) -> bool:
     return decompressor.eof or decompressor.needs_input
 
 
-def unpack_frames(pieces: Iterable[bytes], size_max: int) -> Iterator[tuple[int, bytes]]:
-    """The frames of a file, one after the other: where each begins, and its whole content.
+def unpack_frames(pieces: Iterable[bytes], size_max: int) -> Iterator[tuple[int, int, bytes]]:
+    """The frames of a file, one after the other: where each begins and ends, and its whole content.
 
     Raises `FrameError`, also for a frame of more than `size_max` bytes.
     """
@@ -187,7 +187,7 @@ def unpack_frames(pieces: Iterable[bytes], size_max: int) -> Iterator[tuple[int,
                     continue
                 data = decompressor.unused_data
                 fed += before - len(data)
-                yield offset, b"".join(parts)
+                yield offset, fed, b"".join(parts)
                 offset, parts, total = fed, [], 0
                 decompressor = zstd.ZstdDecompressor()
     except zstd.ZstdError as error:

@@ -2,7 +2,8 @@
 holds, and when that was told.
 
 It is asked of every version of a vault, so the lines that the writer of this program makes are read
-by a pattern, and all others as JSON: those of newer writers, too, whatever else they say.
+by a pattern, or by the extension `_lines` where that could be built, and all others as JSON: those
+of newer writers, too, whatever else they say.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ from __future__ import annotations
 import re
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lifecycle_sync.model.content import DIGEST_SIZES, key_from_text
+from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.vault.format import code_byte
 from lifecycle_sync.vault.index import key_blob
 
 # A content that a version holds: its key, the id of the version, and when that was told.
 Held = tuple[bytes, bytes, int]
+# What the extension has to be written for.
+_INTERFACE = 1
 EVENT = b'{"event":'
 VERSION = EVENT + b'"version"'
 # What SQLite takes as a time.
@@ -32,6 +39,7 @@ _usual = re.compile(
     rb'"content":"([0-9a-z]+):(.{64})","version":"(.{32})".*"at":(-?[0-8]?[0-9]{1,18})\})'
 ).fullmatch
 _CODES = {name.encode(): code_byte(name) for name, size in DIGEST_SIZES.items() if size == 64 // 2}
+_ALGORITHMS = tuple((name, code[0]) for name, code in _CODES.items())
 # Events that hold no content.
 _NAMES = ("state", "directory", "repository", "policy", "assignment", "hold", "confirmation")
 _OTHERS = tuple(EVENT + f'"{name}"'.encode() for name in (*_NAMES, "pruned", "condemned"))
@@ -48,15 +56,57 @@ class _Told(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Told).decode
 
 
-def held(lines: Iterable[bytes]) -> list[Held]:
+class Columns(NamedTuple):
+    """Contents that versions hold: their keys, which are equally long, the ids of the versions, the
+    times as text with commas between; how many versions."""
+
+    keys: bytes
+    version_ids: bytes
+    times: str
+    versions: int
+
+
+class Told(NamedTuple):
+    """What versions hold, `columns` of it and the others; `rest` are all other lines, where each
+    line that tells of a version tells of one content, and no other line of any."""
+
+    columns: Columns
+    others: list[Held]
+    rest: list[bytes] | None
+
+
+def read_held(text: bytes) -> Told:
     """What the versions hold that these lines tell of."""
-    return held_and_all(lines)[0]
+    native = _native()
+    if native is not None:
+        *columns, lines = native.versions(text, _ALGORITHMS)
+        others, rest = _held_and_rest(lines)
+        return Told(Columns._make(columns), others, rest)
+    found, rest = _held_and_rest(text.split(b"\n")[:-1])
+    if (
+        not found
+        or len({len(it[0]) for it in found}) > 1
+        or {len(it[1]) for it in found} != {ID_BYTES}
+    ):
+        return Told(Columns(b"", b"", "", 0), found, rest)
+    keys, ids, times = zip(*found, strict=True)
+    columns = Columns(b"".join(keys), b"".join(ids), ",".join(map(str, times)), len(keys))
+    return Told(columns, [], rest)
 
 
-def held_and_all(lines: Iterable[bytes]) -> tuple[list[Held], bool]:
-    """The same, and whether that is one content of each line that tells of a version, and of no
-    other line."""
+@cache
+def _native() -> Any:
+    """The extension in C; None where it was not built, or is another version's."""
+    try:
+        native = import_module("lifecycle_sync.vault._lines")
+    except ImportError:
+        return None
+    return native if native.INTERFACE == _INTERFACE else None
+
+
+def _held_and_rest(lines: Iterable[bytes]) -> tuple[list[Held], list[bytes] | None]:
     found: list[Held] = []
+    rest: list[bytes] = []
     every = True
     add = found.append
     for line in lines:
@@ -71,7 +121,9 @@ def held_and_all(lines: Iterable[bytes]) -> tuple[list[Held], bool]:
         if line.startswith(EVENT) and not line.startswith(_OTHERS):
             every = False
             found += _held_by(line)
-    return found, every
+        else:
+            rest.append(line)
+    return found, rest if every else None
 
 
 def _held_by(line: bytes) -> Iterator[Held]:

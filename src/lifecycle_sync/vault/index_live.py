@@ -6,13 +6,11 @@ however many contents there are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from lifecycle_sync.model.ids import ID_BYTES
-from lifecycle_sync.vault.held import Held
+from lifecycle_sync.vault.held import Told
 from lifecycle_sync.vault.index import Index, key_of_blob
 from lifecycle_sync.vault.index_pruned import IS_CONDEMNED
 from lifecycle_sync.vault.pack import MEMBER_OVERHEAD, Member
@@ -66,6 +64,7 @@ _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
 WHERE id > ? AND NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id LIMIT ?
 """
+_IS_ANY_CONDEMNED = f"SELECT EXISTS (SELECT 1 FROM used WHERE {IS_CONDEMNED.format('place')})"  # noqa: S608
 _CHUNK = 500
 _GOING = 5_000
 # What a pack has beside its members, at most: its end, and what encryption adds.
@@ -105,22 +104,24 @@ class Live:
             with self._index.transaction() as connection:
                 connection.executemany("INSERT OR IGNORE INTO going VALUES (?)", batch)
 
-    def add(self, held: Sequence[Held], lines: Lines | None = None) -> None:
-        """Note what versions hold; what is pruned of them is left out when all is taken up. `lines`
-        are those that tell of these versions, each of one, and of no others."""
+    def add(self, told: Told, lines: Lines) -> None:
+        """Note what versions hold of which some lines tell; what is pruned of them is left out when
+        all is taken up."""
+        columns, others, rest = told
         number = "NULL"
-        if lines is not None:
+        if rest is not None:
             number = str(len(self._noted))
-            self._noted.append((lines, len(held)))
+            self._noted.append((lines, columns.versions + len(others)))
         with self._index.transaction() as connection:
-            if len({len(it[0]) for it in held}) == 1 and {len(it[1]) for it in held} == {ID_BYTES}:
+            if columns.versions:
                 # Nearly always: one statement for all, beside which other threads can work.
-                keys, ids, times = zip(*held, strict=True)
-                columns = b"".join(keys), len(keys[0]), b"".join(ids), json.dumps(times)
-                connection.execute(_ADD.format(number), columns)
-            else:
-                sql = f"INSERT INTO told VALUES (?, ?, ?, {number})"  # noqa: S608
-                connection.executemany(sql, held)
+                size = len(columns.keys) // columns.versions
+                connection.execute(
+                    _ADD.format(number),
+                    (columns.keys, size, columns.version_ids, f"[{columns.times}]"),
+                )
+            sql = f"INSERT INTO told VALUES (?, ?, ?, {number})"  # noqa: S608
+            connection.executemany(sql, others)
 
     def take_up(self) -> None:
         """Take up what was noted, but for what is pruned by now."""
@@ -233,6 +234,10 @@ class Live:
     def in_condemned(self) -> Iterator[list[bytes]]:
         """Contents that lie in what is condemned and nowhere else, some at a time."""
         last = b""
+        with self._index.raw() as connection:
+            # Places are few, contents are not.
+            if not connection.execute(_IS_ANY_CONDEMNED).get:
+                return
         while True:
             with self._index.raw() as connection:
                 rows = connection.execute(

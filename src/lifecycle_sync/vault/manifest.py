@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,13 +36,17 @@ from lifecycle_sync.vault.frames import (
 )
 from lifecycle_sync.vault.sealing import NamedUpload, opened
 
+_T = TypeVar("_T")
 MANIFEST_NUMBER = 1
 _FRAME_SIZE = 1 << 20
 # What is put together of other manifests' frames grows no further with each time.
 _BLOCK_SIZE = 2 << 20
 _HEAD_SIZE = 8 << 10
-# A manifest, which of its batches of lines, and these.
+# A manifest, which of its frames, and the lines in that.
 Batch = tuple[str, int, list[bytes]]
+# A frame with less in it does not pass as it is: many small ones would never grow together. With so
+# much in it a frame has neither the first line of a manifest in it nor the last.
+_PASSES = 1 << 18
 # So many frames are compressed, or wait for it, before one is written.
 _FRAMES_COMING = 2
 # A frame ends with the line that makes it this long, and lines are bounded.
@@ -110,6 +115,24 @@ class Line(NamedTuple):
         return self.raw.startswith(_ABOUT_PRUNING)
 
 
+class Inner(NamedTuple):
+    """A frame that has neither the first line of its manifest in it nor the last: where it begins
+    and ends in the file, and how many lines it has."""
+
+    start: int
+    end: int
+    lines: int
+
+
+class Frame(NamedTuple):
+    """The text of one frame, but for the first and the last line of its manifest; None where it was
+    passed over. `inner` where it could be."""
+
+    number: int
+    text: bytes | None
+    inner: Inner | None
+
+
 # -- writing -------------------------------------------------------------------------------------
 
 
@@ -125,25 +148,24 @@ class ManifestWriter:
         self._sequence = header.sequence
         self._lines: list[bytes] = []
         self._size = 0
-        self._count = 0
-        # Of the file, once it is published.
-        self.length = 0
-        self.line(
-            msgspec.json.encode(
-                _HeaderLine(
-                    manifest=MANIFEST_NUMBER,
-                    store_id=header.store_id.hex(),
-                    sequence=header.sequence,
-                    writer=header.writer,
-                    at=to_iso(header.at_ns),
-                    checkpoint=header.checkpoint,
-                    previous=list(header.previous),
-                    covers=list(header.covers),
-                    replaces=list(header.replaces),
-                    rewritten=header.rewritten,
-                )
+        # The first line, until it is on its way.
+        self._head = msgspec.json.encode(
+            _HeaderLine(
+                manifest=MANIFEST_NUMBER,
+                store_id=header.store_id.hex(),
+                sequence=header.sequence,
+                writer=header.writer,
+                at=to_iso(header.at_ns),
+                checkpoint=header.checkpoint,
+                previous=list(header.previous),
+                covers=list(header.covers),
+                replaces=list(header.replaces),
+                rewritten=header.rewritten,
             )
         )
+        self._count = 1
+        # Of the file, once it is published.
+        self.length = 0
 
     def line(self, raw: bytes) -> None:
         self._lines.append(raw)
@@ -160,6 +182,7 @@ class ManifestWriter:
             size += len(raw) + 1
             count += 1
             if size >= _FRAME_SIZE:
+                self._size = size
                 self._flush()
                 lines, size = self._lines, 0
         self._size = size
@@ -176,10 +199,20 @@ class ManifestWriter:
         if self._size >= _FRAME_SIZE:
             self._flush()
 
+    def copy(self, data: bytes, lines: int) -> None:
+        """Write a whole frame of another manifest, with so many lines."""
+        self._flush()
+        self._count += lines
+        if self._coming:
+            written: Future[bytes] = Future()
+            written.set_result(data)
+            self._coming.append(written)
+        else:
+            self._upload.write(data)
+
     def publish(self) -> str:
         """Make it durable; its name."""
-        self.line(msgspec.json.encode(_EndLine(self._count)))
-        self._flush(last=True)
+        self._flush(msgspec.json.encode(_EndLine(self._count)))
         sha256, self.length = self._upload.end()
         name = manifest_name(self._sequence, sha256)
         self._upload.publish(manifest_path(name))
@@ -190,19 +223,29 @@ class ManifestWriter:
             self._beside.shutdown()
         self._upload.discard()
 
-    def _flush(self, *, last: bool = False) -> None:
-        if self._lines:
-            self._lines.append(b"")
-            text = b"\n".join(self._lines)
-            self._lines, self._size = [], 0
+    def _flush(self, last: bytes = b"") -> None:
+        texts = self._texts(last)
+        if texts:
             if self._beside is None and not last:
                 self._beside = ThreadPoolExecutor(1, "vault-manifest")
             if self._beside is not None:
-                self._coming.append(self._beside.submit(self._compressor.frame, text))
+                self._coming.append(self._beside.submit(self._frames, texts))
             else:
-                self._upload.write(self._compressor.frame(text))
+                self._upload.write(self._frames(texts))
         while len(self._coming) > (0 if last else _FRAMES_COMING):
             self._upload.write(self._coming.popleft().result())
+
+    def _texts(self, last: bytes) -> list[bytes]:
+        """What is written next, frame by frame."""
+        head, self._head = self._head, b""
+        lines, self._lines = self._lines, []
+        size, self._size = self._size, 0
+        ends = [[head] if head else [], lines, [last] if last else []]
+        frames = ends if size >= _PASSES else [[line for some in ends for line in some]]
+        return [b"\n".join([*some, b""]) for some in frames if some]
+
+    def _frames(self, texts: Iterable[bytes]) -> bytes:
+        return b"".join(map(self._compressor.frame, texts))
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -258,23 +301,58 @@ class ManifestReader:
             raise _gone(self.name) from error
         return b""
 
-    def batches(self) -> Iterator[list[bytes]]:
-        """The same lines as `lines` gives, without their places, many at a time: for who reads all
-        of them."""
-        batch: list[bytes] = []
+    def frames(self, passed: Mapping[int, Inner] = MappingProxyType({})) -> Iterator[Frame]:
+        """The same lines as `lines` gives, without their places, frame by frame: for who reads all
+        of them. Those that are `passed`, by their numbers, are not read."""
         count = 0
-        for _frame, text in self._frames():
-            if batch:
-                yield batch
-            batch = text.split(b"\n")
-            # After the last line break.
-            batch.pop()
-            count += len(batch)
-            if count == len(batch):
-                del batch[:1]
-        self._check_end(count, batch.pop() if batch else None)
-        if batch:
-            yield batch
+        frame: Frame | None = None
+        for number, start, end, text in self._texts(passed):
+            if frame is not None:
+                yield frame
+            if text is None:
+                frame = Frame(number, None, passed[number])
+                count += passed[number].lines
+                continue
+            lines = text.count(b"\n")
+            inner = Inner(start, end, lines) if count and len(text) >= _PASSES else None
+            if not count:
+                text = text[text.index(b"\n") + 1 :]
+            count += lines
+            frame = Frame(number, text, inner)
+        text = (frame.text if frame is not None else None) or b""
+        start = text.rfind(b"\n", 0, -1) + 1
+        self._check_end(count, text[start:-1] if text else None)
+        if frame is not None and start:
+            yield Frame(frame.number, text[:start], None)
+
+    def _texts(self, passed: Mapping[int, Inner]) -> Iterator[tuple[int, int, int, bytes | None]]:
+        """The number of each frame, where it begins and ends, and its text."""
+        number = at = 0
+        while True:
+            inner = passed.get(number)
+            if inner is not None:
+                yield number, inner.start, inner.end, None
+                number, at = number + 1, inner.end
+                continue
+            for start, end, text in self._frames(at):
+                yield number, start, end, text
+                number, at = number + 1, end
+                if number in passed:
+                    break
+            else:
+                return
+
+    def data(self, inner: Inner) -> bytes:
+        """A frame as it is."""
+        data, size = b"", inner.end - inner.start
+        try:
+            for piece in opened(self._storage).pieces(manifest_path(self.name), inner.start):
+                data += piece[: size - len(data)]
+                if len(data) == size:
+                    return data
+        except StorageMissingError as error:
+            raise _gone(self.name) from error
+        raise _corrupt(self.name, "ends too early")
 
     def lines(self) -> Iterator[Line]:
         """Every line but the first and the last; that the last one is right is seen to."""
@@ -295,22 +373,22 @@ class ManifestReader:
             raise _corrupt(self.name, "ends too early")
 
     def _all_lines(self) -> Iterator[Line]:
-        for frame, text in self._frames():
+        for frame, _end, text in self._frames():
             offset = 0
             while offset < len(text):
                 end = text.index(b"\n", offset)
                 yield Line(frame, offset, text[offset:end])
                 offset = end + 1
 
-    def _frames(self) -> Iterator[tuple[int, bytes]]:
-        """Where each frame begins that has lines in it, and its whole lines."""
+    def _frames(self, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        """Where each frame from there on begins and ends that has lines in it, and these."""
         try:
-            pieces = opened(self._storage).pieces(manifest_path(self.name))
-            for frame, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
+            pieces = opened(self._storage).pieces(manifest_path(self.name), offset)
+            for start, end, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
                 if text and not text.endswith(b"\n"):
                     raise _corrupt(self.name, "has a line across two frames")
                 if text:
-                    yield frame, text
+                    yield offset + start, offset + end, text
         except FrameError as error:
             raise _corrupt(self.name, f"is damaged: {error}") from error
         except StorageMissingError as error:
@@ -321,7 +399,7 @@ def read_frame(storage: Storage, name: str, frame: int) -> bytes:
     """The text of the one frame that begins there. Raises `VaultCorruptError`."""
     try:
         pieces = opened(storage).pieces(manifest_path(name), frame)
-        for _, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
+        for _start, _end, text in unpack_frames(pieces, _FRAME_SIZE_MAX):
             return text
     except FrameError as error:
         raise _corrupt(name, f"is damaged: {error}") from error
@@ -360,14 +438,7 @@ def _told_ns(at: str) -> int:
         return 0
 
 
-def batches_of(storage: Storage, names: Iterable[str]) -> Iterator[Batch]:
-    """The lines of some manifests, many at a time."""
-    for name in names:
-        for number, lines in enumerate(ManifestReader(storage, name).batches()):
-            yield name, number, lines
-
-
-def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def made_ahead(batches: Iterator[_T]) -> Iterator[_T]:
     """The same, each made in another thread while the one before is used."""
     with ThreadPoolExecutor(1, "vault-lines") as beside:
         coming = beside.submit(next, batches, None)

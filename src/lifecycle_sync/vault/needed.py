@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError, VaultKeyError
-from lifecycle_sync.vault.held import held_and_all
-from lifecycle_sync.vault.index_live import Live
+from lifecycle_sync.vault.held import read_held
+from lifecycle_sync.vault.index_live import Lines, Live
 from lifecycle_sync.vault.manifest import GoneError, ManifestReader
+from lifecycle_sync.vault.passing import Facts, facts_of
 from lifecycle_sync.vault.sealing import SealedStorage
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _log = logging.getLogger("lifecycle_sync.vault")
 _TRIES = 20
 # Manifests of fewer bytes are read before a thread has begun.
 _AHEAD_BYTES = 1 << 20
+# Of what frames say beside their versions so much is kept in memory.
+_FACTS_BYTES = 4 << 20
 
 
 class Needed:
@@ -36,6 +39,9 @@ class Needed:
         self._storage = vault.storage
         self._cancel = cancel
         self.live = Live(vault.index)
+        # What some frames say beside their versions: of about one for each mebibyte of lines.
+        self.frames: dict[Lines, Facts] = {}
+        self._room = _FACTS_BYTES
         # Manifests whose versions were taken up, or that repeat no others.
         self._read: set[str] = set()
         self._followed: set[str] = set()
@@ -175,13 +181,21 @@ class Needed:
                 subject=self.vault.path,
                 remedy="give each of those who write a vault of its own",
             )
-        for number, lines in enumerate(reader.batches()):
+        for number, text, inner in reader.frames():
             self._cancel.check()
             if self._closing.is_set():
                 return False
-            found, every = held_and_all(lines)
-            self.live.add(found, (name, number) if every else None)
+            told = read_held(text or b"")
+            self.live.add(told, (name, number))
+            if inner is not None and told.rest is not None:
+                self._remember((name, number), facts_of(inner, told.rest))
         return True
+
+    def _remember(self, lines: Lines, facts: Facts | None) -> None:
+        size = sum(map(len, facts.lines)) if facts is not None else 0
+        if facts is not None and size <= self._room:
+            self._room -= size
+            self.frames[lines] = facts
 
     def _use_whole_places(self) -> None:
         """Where the place that counts has gone or was cut, another one may have a content still."""

@@ -27,7 +27,7 @@ from lifecycle_sync.errors import (
 )
 from lifecycle_sync.model.event import CondemnedEvent, PrunedEvent
 from lifecycle_sync.vault import opening
-from lifecycle_sync.vault.compaction import compact
+from lifecycle_sync.vault.compaction import Known, compact
 from lifecycle_sync.vault.copying_out import put_again, put_member
 from lifecycle_sync.vault.format import OBJECTS, PACKS, object_name, pack_name
 from lifecycle_sync.vault.frames import FrameError
@@ -191,7 +191,8 @@ class _Pruning:
         self._delete()
         if report.deleted and not self._dry_run:
             cleared()
-            report.manifests = compact(self._vault, self._now_ns, self._needed.live.stay, compacted)
+            known = Known(self._needed.live.stay, self._needed.frames)
+            report.manifests = compact(self._vault, self._now_ns, known, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
         report.missing = self._needed.live.unplaced()
         return report

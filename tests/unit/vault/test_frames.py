@@ -44,8 +44,9 @@ def test_frames_come_out_with_their_places(contents, piece):
     compressor = FrameCompressor()
     frames = [compressor.frame(content) for content in contents]
     found = list(unpack_frames(cut(b"".join(frames), piece), 1000))
-    assert [content for _, content in found] == contents
-    assert [at for at, _ in found] == [sum(map(len, frames[:n])) for n in range(len(frames))]
+    assert [content for _start, _end, content in found] == contents
+    ends = [sum(map(len, frames[: n + 1])) for n in range(len(frames))]
+    assert [(start, end) for start, end, _ in found] == list(zip([0, *ends], ends, strict=False))
 
 
 @given(st.lists(st.binary(max_size=500)), keys, st.integers(1, 50))
