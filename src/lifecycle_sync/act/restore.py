@@ -8,6 +8,7 @@ the way is left, goes through the trash, or stays beside. Nothing outside the ta
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,22 +23,33 @@ from lifecycle_sync.act.staging import Staging
 from lifecycle_sync.act.taking import sync_names
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.descent import Descent
-from lifecycle_sync.errors import LifecycleError, StorageFullError
+from lifecycle_sync.errors import (
+    LifecycleError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    VaultError,
+)
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import ContentKey, Metadata
 from lifecycle_sync.model.event import DirectoryEvent
 from lifecycle_sync.model.file import Kind
 from lifecycle_sync.model.repository import PRIVATE_DIRECTORY
 from lifecycle_sync.vault.bulk import BulkReader
+from lifecycle_sync.vault.spares import Spares
 from lifecycle_sync.vault.vault import Vault
 
+_log = logging.getLogger(__name__)
+# How it is said that a content is not there, or not whole.
+_NOT_GIVEN = (NotFoundError, StorageError, VaultError)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class Restored(NamedTuple):
     """What became of one version. `path` is where it lies now, relative to the target; `missed`
-    what of its metadata could not be applied; `status` its lstat, None where it is not there."""
+    what of its metadata could not be applied; `found` its lstat, None where it is not there; `copy`
+    the copy of the vault that its content was read from, where the vault could not give it."""
 
     wanted: Wanted
     outcome: str
@@ -45,6 +57,7 @@ class Restored(NamedTuple):
     path: bytes = b""
     missed: tuple[str, ...] = ()
     found: os.stat_result | None = None
+    copy: str = ""
 
 
 class Told(Protocol):
@@ -61,13 +74,15 @@ class _Made:
     status: os.stat_result
     missed: list[str] = field(default_factory=list)
     linked: bool = False
+    copy: str = ""
 
 
 class Restorer:
     """Restores versions below one target directory. A context manager.
 
     Raises on entry `OfflineError` for a target that is not there, `BusyError`, `LifecycleError`.
-    `displace` is what REPLACE and NEWEST use. `owner`: give files to their owner and group.
+    `displace` is what REPLACE and NEWEST use. `owner`: give files to their owner and group. What
+    the vault cannot give is read from `spares`.
     """
 
     def __init__(
@@ -81,10 +96,12 @@ class Restorer:
         owner: bool = True,
         cancel: CancelToken | None = None,
         told: Told | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self._fs = fs
         self._target = target
         self._contents = BulkReader(vault)
+        self._spares = spares
         self._conflict = conflict
         self._displace = displace
         self._owner = owner
@@ -204,6 +221,31 @@ class Restorer:
 
     def _make(self, wanted: Wanted) -> _Made:
         """A file or symlink in the staging directory, whole."""
+        key = wanted.version.content
+        if wanted.version.metadata.kind is Kind.SYMLINK or key is None:
+            return self._make_of(wanted, ())
+        try:
+            return self._make_of(wanted, self._contents.read(key))
+        except _NOT_GIVEN as error:
+            made = self._make_of_copy(wanted, key)
+            if made is None:
+                raise
+            _log.warning("%s; read from the copy %s instead", error, made.copy)
+            return made
+
+    def _make_of_copy(self, wanted: Wanted, key: ContentKey) -> _Made | None:
+        """The same, of what a copy gives; None where none does."""
+        for name, contents in self._spares.all() if self._spares is not None else ():
+            try:
+                made = self._make_of(wanted, contents.read(key))
+            except _NOT_GIVEN as error:
+                _log.debug("the copy %s does not give it either: %s", name, error)
+                continue
+            made.copy = name
+            return made
+        return None
+
+    def _make_of(self, wanted: Wanted, pieces: Iterable[bytes]) -> _Made:
         version, name = wanted.version, self._staging.new_name()
         staging = self._staging.fd
         if version.metadata.kind is Kind.SYMLINK:
@@ -217,7 +259,7 @@ class Restorer:
         fd = self._fs.create(name, staging, 0o600)
         try:
             writer = SparseWriter(self._fs, fd, version.metadata.extents)
-            for piece in self._contents.read(version.content):
+            for piece in pieces:
                 self._cancel.check()
                 writer.write(piece)
                 if self._told is not None:
@@ -284,7 +326,7 @@ class Restorer:
         if not item.linked:
             # The other changes once more, when it loses its name in the staging directory.
             found = self._look(item, chosen, dir_fd)
-        return Restored(wanted, COMPLETED, "", path, tuple(item.missed), found)
+        return Restored(wanted, COMPLETED, "", path, tuple(item.missed), found, item.copy)
 
     def _look(self, item: _Made, name: bytes, dir_fd: int) -> os.stat_result | None:
         """What a file is in its place; None where that cannot be seen, or where somebody has

@@ -94,7 +94,8 @@ def bring_back(
             keep(operation_id, told, item.reason)
             continue
         change = _change(back, item, at_its_place=item.path == back.file.path)
-        details = note(**to_place(item.path), version=back.version.number)
+        more = {"copy": item.copy} if item.copy else {}
+        details = note(**to_place(item.path), version=back.version.number, **more)
         outcome = ActOutcome(operation_id, COMPLETED, details, change)
         results.add(told, outcome, "; ".join(item.missed))
         if change is not None:

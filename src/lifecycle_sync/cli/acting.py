@@ -94,7 +94,7 @@ def show_outcomes(
         write_json(fields)
         return code
     for outcome in outcomes:
-        if outcome.exit_code or outcome.notes or not session.quiet:
+        if outcome.exit_code or outcome.remarks or not session.quiet:
             _show(outcome)
     if copies is not None:
         session.warn(str(copies))
@@ -126,7 +126,7 @@ def _show(outcome: RootOutcome) -> None:
     if outcome.dry_run:
         rows += _names(outcome)
     rows += _left(outcome)
-    rows += [["", Styled(utf8_text(note), "warn")] for note in outcome.notes]
+    rows += [["", Styled(utf8_text(note), "warn")] for note in outcome.remarks]
     failure = outcome.failure
     if failure is not None and failure.remedy:
         rows.append(["", f"Remedy: {failure.remedy}"])
@@ -235,7 +235,8 @@ def outcome_fields(outcome: RootOutcome) -> dict[str, Any]:
         ],
         "files_not_named": report.completed + report.skipped + report.failed - len(files),
         "to": None if not outcome.place else path_fields(outcome.place),
-        "notes": list(outcome.notes),
+        "notes": list(outcome.remarks),
+        "from_copies": dict(report.from_copies),
         "error": None if outcome.failure is None else error_fields(outcome.failure),
         "exit_code": outcome.exit_code,
     }

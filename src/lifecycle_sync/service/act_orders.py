@@ -82,6 +82,18 @@ class RootOutcome:
     place: bytes = b""
     damage: str = ""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """`notes`, and what the report has of that kind."""
+        copies = self.report.from_copies
+        found = [
+            f"{'1 file was' if count == 1 else f'{count:,} files were'} read from the copy {copy}:"
+            f" what the vault has of {'it' if count == 1 else 'them'} is damaged or missing;"
+            " `lifecycle verify --heal` mends it"
+            for copy, count in sorted(copies.items())
+        ]
+        return (*self.notes, *found)
+
     @staticmethod
     def spared_words(reason: str) -> str:
         """A reason in short, where it says that nothing needed to be done; else empty."""

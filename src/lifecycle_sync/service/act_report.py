@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -51,6 +52,8 @@ class Report:
     seconds: float = 0.0
     # Of a report that joins others: how many files were completed by which act.
     by_verb: dict[str, int] = field(default_factory=dict)
+    # Of how many files the content was read from which copy of the vault.
+    from_copies: Counter[str] = field(default_factory=Counter)
 
     def add(self, done: Iterable[Done]) -> None:
         for item in done:
@@ -70,8 +73,14 @@ class Report:
             if len(self.done) < SAMPLE:
                 self.done.append(item)
 
+    def note_copy(self, copy: str) -> None:
+        """Count a file of which a copy gave the content; empty, where the vault gave it."""
+        if copy:
+            self.from_copies[copy] += 1
+
     def join(self, other: Report) -> None:
         """Add what another order came to."""
+        self.from_copies.update(other.from_copies)
         count = other.completed - other.unchanged
         for verb, of_it in (other.by_verb or ({other.verb: count} if count else {})).items():
             self.by_verb[verb] = self.by_verb.get(verb, 0) + of_it

@@ -25,6 +25,7 @@ from lifecycle_sync.service.act_report import NOT_ARCHIVED, Report
 from lifecycle_sync.service.act_runs import BATCH_BYTES, GRACE_DELETED_NS, ActRuns, Telling
 from lifecycle_sync.service.progress import NoProgress, Progress
 from lifecycle_sync.storage.local import storage_error
+from lifecycle_sync.vault.spares import Spares
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 
@@ -173,11 +174,21 @@ class BringingBack(ActRuns):
             raise storage_error(error, "restore", os.fsdecode(target)) from error
         progress.begin("restore", target, None, None)
         try:
-            with Restorer(
-                self._fs, target, vault, conflict=conflict, cancel=cancel, told=Telling(progress)
-            ) as restorer:
+            with (
+                Spares(vault, self.vaults.open_copies) as spares,
+                Restorer(
+                    self._fs,
+                    target,
+                    vault,
+                    conflict=conflict,
+                    cancel=cancel,
+                    told=Telling(progress),
+                    spares=spares,
+                ) as restorer,
+            ):
                 for batch in batches(wanted):
                     for item in restorer.restore(batch):
+                        report.note_copy(item.copy)
                         report.add(
                             [
                                 Done(
@@ -210,7 +221,10 @@ class BringingBack(ActRuns):
         cancel: CancelToken | None,
     ) -> None:
         verb = report.verb
-        with self._order(repository, report, progress, cancel) as order:
+        with (
+            Spares(vault, self.vaults.open_copies) as spares,
+            self._order(repository, report, progress, cancel) as order,
+        ):
             made: list[bytes] = []
             for batch in _cut_back(wanted):
                 with order.batch() as site:
@@ -223,10 +237,13 @@ class BringingBack(ActRuns):
                         displace=displacer,
                         cancel=site.cancel,
                         told=site.told,
+                        spares=spares,
                     ) as restorer:
-                        done, _ = returning.bring_back(site, verb, vault, batch, restorer)
+                        done, restored = returning.bring_back(site, verb, vault, batch, restorer)
                         made += restorer.made_directories
                         report.add(done)
+                        for item in restored:
+                            report.note_copy(item.copy)
                 order.check()
             if made:
                 with order.batch(), Restorer(self._fs, repository.path, vault) as restorer:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from lifecycle_sync.errors import UsageError, VaultError
 from lifecycle_sync.service.act_orders import How
 from lifecycle_sync.service.engine import Engine
-from lifecycle_sync.service.healing import open_copies
 from lifecycle_sync.service.retelling import Retold, retell
 from lifecycle_sync.service.statements import who
 from lifecycle_sync.vault.giving_up import (
@@ -50,7 +49,7 @@ def give_up_manifests(engine: Engine, names: Sequence[str], how: How) -> GivingU
     vault = engine.vaults.get(VaultKind.BACKUP, create=False, to_read=how.dry_run)
     how.progress.begin("give up", os.fsencode(vault.path), None, None)
     try:
-        with open_copies(engine, vault) as copies:
+        with engine.vaults.open_copies(vault) as copies:
             _refuse_without(engine, {copy.name for copy in copies}, names[0])
             found = evidence(vault, names, copies)
         lost = [it.name for it in found]

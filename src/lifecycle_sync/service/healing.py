@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.descent import Descent
@@ -80,23 +80,6 @@ def copies_of(engine: Engine, kind: VaultKind) -> tuple[str, ...]:
     return engine.vaults.copies(kind)
 
 
-@contextmanager
-def open_copies(engine: Engine, vault: Vault) -> Iterator[list[healing.Copy]]:
-    """The copies of a vault that are there now; of one that is away nothing is said here."""
-    with ExitStack() as held:
-        found = []
-        for path in copies_of(engine, vault.kind):
-            try:
-                below = held.enter_context(opening.open_storage(path, engine.fs, create=False))
-                it = opening.read_format(below, path, vault.kind, vault.store_id, write=False)
-                if it is not None:
-                    storage = opening.seal_storage(below, path, it, engine.fs, write=False)
-                    found.append(healing.Copy(path, storage))
-            except LifecycleError:
-                continue
-        yield found
-
-
 def heal_front(engine: Engine, kind: VaultKind) -> list[MendedFront]:
     """Write anew what is damaged of FORMAT and the files beside it, before a vault is opened, which
     takes them; what was found. Raises `StorageError`."""
@@ -144,7 +127,7 @@ def heal_vault(
                 it = retell(engine, vault, sources=sources, cancel=cancel)
                 retold.append((gone[0], it))
 
-        with open_copies(engine, vault) as copies:
+        with engine.vaults.open_copies(vault) as copies:
             there = {it.name for it in copies}
             report = healing.heal(
                 vault,

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.config import Settings
 from lifecycle_sync.errors import (
+    LifecycleError,
     StorageFullError,
     UsageError,
     VaultForeignError,
@@ -26,7 +29,9 @@ from lifecycle_sync.model.ids import to_text
 from lifecycle_sync.model.repository import Repository, RepositoryKind
 from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.storage.local import storage_error
+from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying_out import stand_in
+from lifecycle_sync.vault.healing import Copy
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
 
@@ -63,6 +68,29 @@ class Vaults:
         if kind is not VaultKind.BACKUP:
             found += map(os.fspath, settings.archive_copies)
         return tuple(found)
+
+    @contextmanager
+    def open_copies(self, vault: Vault) -> Iterator[list[Copy]]:
+        """The copies of a vault that are there now; of one that is away nothing is said here."""
+        with ExitStack() as held:
+            found = []
+            for path in self.copies(vault.kind):
+                try:
+                    below = held.enter_context(opening.open_storage(path, self._fs, create=False))
+                    it = opening.read_format(below, path, vault.kind, vault.store_id, write=False)
+                    if it is not None:
+                        storage = opening.seal_storage(
+                            below,
+                            path,
+                            it,
+                            self._fs,
+                            write=False,
+                            identity_path=identity_of(self._settings) if vault.has_key else "",
+                        )
+                        found.append(Copy(path, storage))
+                except LifecycleError:
+                    continue
+            yield found
 
     def get(self, kind: VaultKind, *, create: bool = True, to_read: bool = False) -> Vault:
         """A vault, made where there is none yet and `create` is set. With `to_read` it may be one
@@ -107,6 +135,12 @@ class Vaults:
                     f"mount its disk, or set {_NAMES[kind]}_path to where it is; to use another one"
                     f" from now on: `lifecycle {kind.value} --new-vault`"
                 )
+                copies = [it for it in self.copies(kind) if os.path.exists(it)]
+                if copies:
+                    error.remedy = (
+                        f"mount its disk; or let a copy take its place, {copies[0]}: set"
+                        f" {_NAMES[kind]}_path to it, and take it out of {_NAMES[kind]}_copies"
+                    )
             raise
         if known is None and not vault.read_only:
             self._registry.set_store(kind.value, vault.store_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_sync.errors import NotFoundError, StorageMissingError, VaultCorruptError
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import object_name, pack_name
 from lifecycle_sync.vault.frames import (
     FrameError,
@@ -28,11 +29,13 @@ _MOVES_MAX = 5
 
 
 class Contents:
-    """Reads the contents of one vault; see `Vault.read`. Thread-safe."""
+    """Reads the contents of one vault; see `Vault.read`. Thread-safe. With the `storage` of a copy
+    they are read there, from the places where the vault has them."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, storage: Storage | None = None) -> None:
         self._vault = vault
-        self._storage = vault.storage
+        self._storage = vault.storage if storage is None else storage
+        self._is_copy = storage is not None
 
     def read(self, key: ContentKey) -> Iterator[bytes]:
         """The content in pieces. The last one comes before the whole is known to be right: after
@@ -69,7 +72,7 @@ class Contents:
 
     def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
         """Where a content lies now whose file was not there."""
-        if not isinstance(error.__cause__, StorageMissingError):
+        if self._is_copy or not isinstance(error.__cause__, StorageMissingError):
             return None
         self._vault.refresh()
         found = self._vault.index.place(key)
