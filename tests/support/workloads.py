@@ -212,6 +212,13 @@ def _damaged_beside_a_copy(estate: Estate) -> None:
     spoil(estate, "packs", "objects", "manifests")
 
 
+def _gone_and_damaged_beside_a_copy(estate: Estate) -> None:
+    """What files had, nobody has whole but the copy."""
+    _deleted_and_purged(estate)
+    estate.copy_vault()
+    spoil(estate, "packs", "objects")
+
+
 # Of a vault that is encrypted, or is to be.
 _ENCRYPTED = [
     Workload("backup-first-encrypted", lambda it: None, Estate.back_up, keys="away"),
@@ -232,6 +239,14 @@ _ENCRYPTED = [
         Estate.mend,
         settle=Estate.mend,
         keys="away",
+        beside=COPY,
+    ),
+    Workload(
+        "restore-from-copy-encrypted",
+        _gone_and_damaged_beside_a_copy,
+        lambda it: it.restore(Conflict.SKIP),
+        settle=Estate.heal,
+        keys="there",
         beside=COPY,
     ),
     Workload("drill-encrypted", Estate.back_up, Estate.drill, keys="there"),
@@ -327,6 +342,13 @@ _ALL = [
         lambda it: it.restore(Conflict.KEEP_BOTH, 1, b"a.txt", b"d/large"),
         converges=False,
         adds=True,
+    ),
+    Workload(
+        "restore-from-copy",
+        _gone_and_damaged_beside_a_copy,
+        lambda it: it.restore(Conflict.SKIP),
+        settle=Estate.heal,
+        beside=COPY,
     ),
     Workload("purge", _everything, _purged),
     Workload("heal", damaged, Estate.heal, settle=Estate.heal),

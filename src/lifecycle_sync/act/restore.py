@@ -230,7 +230,8 @@ class Restorer:
             made = self._make_of_copy(wanted, key)
             if made is None:
                 raise
-            _log.warning("%s; read from the copy %s instead", error, made.copy)
+            # Its text alone: who keeps the error keeps open what was read.
+            _log.warning("%s; read from the copy %s instead", str(error), made.copy)
             return made
 
     def _make_of_copy(self, wanted: Wanted, key: ContentKey) -> _Made | None:
@@ -239,7 +240,7 @@ class Restorer:
             try:
                 made = self._make_of(wanted, contents.read(key))
             except _NOT_GIVEN as error:
-                _log.debug("the copy %s does not give it either: %s", name, error)
+                _log.debug("the copy %s does not give it either: %s", name, str(error))
                 continue
             made.copy = name
             return made
