@@ -94,4 +94,25 @@ PROOFS = [
         "                if vault.catalogue.damaged:\n",
         f"{_ENCRYPTION}::test_a_rebuild_asks_for_the_key_before_it_does_anything",
     ),
+    Proof(
+        "a frame passes into a checkpoint only where all that it names is there",
+        f"{_PACKAGE}/vault/compaction.py",
+        "            if (stays is True and True not in gone) or (",
+        "            if (stays is True) or (",
+        "tests/unit/vault/test_passing.py",
+    ),
+    Proof(
+        "what is needed of what is condemned is copied out",
+        f"{_PACKAGE}/vault/index_live.py",
+        "            if not connection.execute(_IS_ANY_CONDEMNED).get:\n",
+        "            if connection.execute(_IS_ANY_CONDEMNED).get is not None:\n",
+        "tests/integration/test_vault_prune.py",
+    ),
+    Proof(
+        "what a vault cannot give comes from a copy",
+        f"{_PACKAGE}/act/restore.py",
+        "            made = self._make_of_copy(wanted, key)\n",
+        "            made = None\n",
+        "tests/acceptance/test_cli_from_copies.py",
+    ),
 ]
