@@ -350,6 +350,8 @@ class ManifestReader:
                 data += piece[: size - len(data)]
                 if len(data) == size:
                     return data
+        except FrameError as error:
+            raise _corrupt(self.name, f"is damaged: {error}") from error
         except StorageMissingError as error:
             raise _gone(self.name) from error
         raise _corrupt(self.name, "ends too early")
