@@ -142,10 +142,14 @@ def test_the_archive_has_copies_too(tree, places, tmp_path, monkeypatch):
 def test_where_the_vault_is_lost_its_copy_is_named_and_takes_its_place(tree, places, monkeypatch):
     vault, (second, third) = places
     shutil.rmtree(vault)
+    # One whose disk is not mounted is none.
+    monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", f"{tree.parent}/empty\n{second}\n{third}")
+    (tree.parent / "empty").mkdir()
     expected = taken_away(tree)
     refused = lifecycle("restore", tree / NAMES[0], tree / NAMES[1])
     assert refused.code == 1
-    assert str(second) in refused.err and "backup_path" in refused.err
+    assert f"let a copy take its place, {second}: set backup_path" in refused.err
+    assert "--new-vault" in refused.err
     monkeypatch.setenv("LIFECYCLE_BACKUP_PATH", str(second))
     monkeypatch.setenv("LIFECYCLE_BACKUP_COPIES", str(third))
     assert lifecycle("restore", tree / NAMES[0], tree / NAMES[1]).code == 0

@@ -70,6 +70,27 @@ def test_a_restore_tells_how_much_is_to_come_and_comes_to_that(house, conflict):
     assert tuple(watching.done) == watching.totals[0]
 
 
+def test_what_comes_from_a_copy_is_told_once(tmp_path):
+    copy = tmp_path / "copy"
+    house = House(tmp_path, backup_copies=[copy])
+    house.write("large", os.urandom(3_000_000))
+    house.sync()
+    act_orders.back_up(house.engine, [os.fspath(house.root)], How())
+    shutil.copytree(tmp_path / "vault", copy)
+    (part,) = (tmp_path / "vault" / "objects").rglob("*.zst")
+    data = bytearray(part.read_bytes())
+    data[-1000] ^= 1
+    part.chmod(0o600)
+    part.write_bytes(data)
+    house.remove("large")
+    watching = Watching()
+    order = RestoreOrder([os.fspath(house.root)])
+    (outcome,) = restore(house.engine, order, How(progress=watching))
+    assert outcome.report.from_copies == {os.fspath(copy): 1}
+    assert watching.done == [1, 3_000_000]
+    house.engine.close()
+
+
 def test_a_restore_to_elsewhere_and_a_purge_tell_it_too(house, tmp_path):
     watching = Watching()
     order = RestoreOrder([os.fspath(house.root / "a")], to=os.fspath(tmp_path / "out"))

@@ -17,7 +17,7 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
 from lifecycle_sync.model.event import PrunedEvent, StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
-from lifecycle_sync.vault import compaction, manifest
+from lifecycle_sync.vault import compaction, manifest, sealing
 from lifecycle_sync.vault import needed as needed_
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.contents import Contents
@@ -29,7 +29,7 @@ from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultWriter
-from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, key_of, read
+from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, flip, key_of, read
 
 _DAY = 24 * 3600 * 10**9
 _BIG = 3 << 20
@@ -628,6 +628,79 @@ def test_a_checkpoint_says_the_same_whether_frames_pass_or_not(make, tmp_path, m
         assert (len(copied) > before) == passes
         whole(it, [*(noise(1000 + n, 150) for n in range(70) if n != 3), noise(2, _BIG)], **key)
     assert said[0] == said[1]
+
+
+def test_a_frame_that_is_read_wrong_when_it_is_repeated_is_found(house, monkeypatch):
+    """Its manifest was whole when it was read, and is: a fault of the memory, or of a cable."""
+    monkeypatch.setattr(manifest, "_FRAME_SIZE", 3_000)
+    monkeypatch.setattr(manifest, "_PASSES", 1_000)
+    with house.open() as vault:
+        house.store(vault, {b"%d" % n: noise(n, 200) for n in range(100)})
+        _, gone = house.store(vault, {b"gone": noise(1, _BIG)})
+        take_back(house, vault, gone)
+        before = house.files("manifests")
+        right = manifest.ManifestReader.data
+
+        def flipped(reader, inner):
+            pieces = type(vault.storage).pieces
+
+            def wrong(storage, name, offset=0, *more):
+                return (
+                    bytes([it[0], *(255 - b for b in it[1:])])
+                    for it in pieces(storage, name, offset, *more)
+                )
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(vault.storage), "pieces", wrong)
+                return right(reader, inner)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest.ManifestReader, "data", flipped)
+            with pytest.raises(VaultCorruptError):
+                run(house, vault)
+        assert set(before) < set(house.files("manifests"))
+        assert not vault.verify().findings
+        run(house, vault)
+        assert not vault.verify(contents=True).findings
+
+
+def test_a_damaged_checkpoint_repeats_nothing(house):
+    """What it repeated goes only when two whole ones do."""
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: noise(n, _BIG) for n in range(5)})
+        first = set(house.files("manifests"))
+        take_back(house, vault, versions[:1])
+        assert run(house, vault).deleted
+        checkpoint = house.path / "manifests" / max(vault.catalogue.known())
+        flip(checkpoint, checkpoint.stat().st_size // 2)
+        take_back(house, vault, versions[1:2])
+        assert run(house, vault).deleted
+        assert checkpoint.name in vault.catalogue.damaged
+        assert first <= set(house.files("manifests"))
+        take_back(house, vault, versions[2:3])
+        assert run(house, vault).deleted
+        assert not first & set(house.files("manifests"))
+        left = {it.path for it in vault.all_versions(versions[0].repository_id)}
+        assert left == {b"3", b"4"}
+
+
+def test_a_large_encrypted_manifest_is_not_opened_anew_for_each_of_its_frames(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(manifest, "_FRAME_SIZE", 3_000)
+    monkeypatch.setattr(manifest, "_PASSES", 1_000)
+    house = EncryptedHouse(tmp_path)
+    with house.open(key=True) as vault:
+        house.store(vault, {b"%d" % n: noise(n, 200) for n in range(100)})
+    for limit, lost, passes in ((1 << 20, True, True), (100, False, True), (100, True, False)):
+        monkeypatch.setattr(sealing, "_WHOLE_BYTES_MAX", limit)
+        if lost:
+            house.lose_machine()
+        with house.open(key=True) as vault, Needed(vault, CancelToken()) as needed:
+            if lost:
+                monkeypatch.setattr(vault.storage, "kept", None)
+            needed.catch_up()
+            assert bool(needed.frames) == passes
 
 
 def test_what_is_remembered_of_frames_is_bounded(house, monkeypatch):

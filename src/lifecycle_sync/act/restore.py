@@ -258,11 +258,13 @@ class Restorer:
             return _Made(wanted, name, made, missed)
         assert version.content is not None, "a regular file has content"
         fd = self._fs.create(name, staging, 0o600)
+        size = 0
         try:
             writer = SparseWriter(self._fs, fd, version.metadata.extents)
             for piece in pieces:
                 self._cancel.check()
                 writer.write(piece)
+                size += len(piece)
                 if self._told is not None:
                     self._told.advance(0, len(piece))
             writer.finish()
@@ -273,6 +275,9 @@ class Restorer:
         except BaseException:
             self._fs.close(fd)
             self._remove(name)
+            if self._told is not None:
+                # It may be had from elsewhere, from its beginning.
+                self._told.advance(0, -size)
             raise
         self._fs.close(fd)
         return _Made(wanted, name, made, missed)

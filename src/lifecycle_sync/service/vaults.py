@@ -31,6 +31,7 @@ from lifecycle_sync.registry.protocol import Registry
 from lifecycle_sync.storage.local import storage_error
 from lifecycle_sync.vault import opening
 from lifecycle_sync.vault.copying_out import stand_in
+from lifecycle_sync.vault.format import FORMAT_NAME
 from lifecycle_sync.vault.healing import Copy
 from lifecycle_sync.vault.vault import Vault, VaultKind
 
@@ -135,10 +136,11 @@ class Vaults:
                     f"mount its disk, or set {_NAMES[kind]}_path to where it is; to use another one"
                     f" from now on: `lifecycle {kind.value} --new-vault`"
                 )
-                copies = [it for it in self.copies(kind) if os.path.exists(it)]
-                if copies:
-                    error.remedy = (
-                        f"mount its disk; or let a copy take its place, {copies[0]}: set"
+                fronts = (os.path.join(it, FORMAT_NAME) for it in self.copies(kind))
+                there = next(filter(os.path.exists, fronts), None)
+                if there is not None:
+                    error.remedy += (
+                        f"; or let a copy take its place, {os.path.dirname(there)}: set"
                         f" {_NAMES[kind]}_path to it, and take it out of {_NAMES[kind]}_copies"
                     )
             raise

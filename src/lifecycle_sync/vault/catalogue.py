@@ -430,7 +430,8 @@ class Catalogue:
         without them each line still stands in two files, or in one that is newer than both. Those
         that are checkpoints come last, so that what is missing is always accounted for."""
         with self._mutex:
-            checkpoints = sorted(it.name for it in self._known.values() if it.covers)
+            whole = self._known.keys() - self.damaged.keys()
+            checkpoints = sorted(name for name in whole if self._known[name].covers)
             if len(checkpoints) < 2:
                 return []
             older, newer = checkpoints[-2:]

@@ -15,7 +15,7 @@ import msgspec
 from lifecycle_sync.vault.format import object_name, pack_name
 from lifecycle_sync.vault.held import VERSION, told
 from lifecycle_sync.vault.index_live import Lines
-from lifecycle_sync.vault.passing import OBJECT, PACK, PRUNED, Facts, Passing, pack_of, parts
+from lifecycle_sync.vault.passing import OBJECT, PACK, PRUNED, Facts, Passing, pack_of, parts_of
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -92,8 +92,7 @@ class _Choosing:
         if raw.startswith(PACK):
             return not self._has_gone(pack_of(raw), pack_name)
         if raw.startswith(OBJECT):
-            names = map(bytes.fromhex, parts(raw).object)
-            return not any(self._has_gone(name, object_name) for name in names)
+            return not any(self._has_gone(name, object_name) for name in parts_of(raw))
         if raw.startswith(PRUNED):
             return _at(raw).at > self._now_ns - _REMEMBERED_NS
         return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError, VaultKeyError
+from lifecycle_sync.vault.format import manifest_path
 from lifecycle_sync.vault.held import read_held
 from lifecycle_sync.vault.index_live import Lines, Live
 from lifecycle_sync.vault.manifest import GoneError, ManifestReader
@@ -96,6 +97,7 @@ class Needed:
         if self._read:
             self._wait()
             self._read, self._followed = set(), set()
+            self.frames, self._room = {}, _FACTS_BYTES
             self.live = Live(self.vault.index)
 
     def catch_up(self) -> None:
@@ -181,13 +183,15 @@ class Needed:
                 subject=self.vault.path,
                 remedy="give each of those who write a vault of its own",
             )
+        storage = self._storage
+        passes = not isinstance(storage, SealedStorage) or storage.can_seek(manifest_path(name))
         for number, text, inner in reader.frames():
             self._cancel.check()
             if self._closing.is_set():
                 return False
             told = read_held(text or b"")
             self.live.add(told, (name, number))
-            if inner is not None and told.rest is not None:
+            if passes and inner is not None and told.rest is not None:
                 self._remember((name, number), facts_of(inner, told.rest))
         return True
 

@@ -17,13 +17,16 @@ PRUNED = b'{"event":"pruned"'
 _NAMES = 64
 
 
-class Parts(msgspec.Struct):
-    """The parts of a content by their names, of a line that says where it lies."""
+class _Pack(msgspec.Struct):
+    pack: str
 
+
+class _Parts(msgspec.Struct):
     object: list[str]
 
 
-parts = msgspec.json.Decoder(Parts).decode
+_pack = msgspec.json.Decoder(_Pack).decode
+_parts = msgspec.json.Decoder(_Parts).decode
 
 
 class Facts(NamedTuple):
@@ -61,7 +64,7 @@ def facts_of(inner: Inner, rest: Sequence[bytes]) -> Facts | None:
         if line.startswith(PACK):
             packs.append(pack_of(line))
         elif line.startswith(OBJECT):
-            objects += map(bytes.fromhex, parts(line).object)
+            objects += parts_of(line)
         elif line.startswith(PRUNED):
             return None
         else:
@@ -73,8 +76,12 @@ def facts_of(inner: Inner, rest: Sequence[bytes]) -> Facts | None:
 
 def pack_of(line: bytes) -> bytes:
     """The name of the pack of which a line says what is in it."""
-    start = len(PACK) + 1
-    return bytes.fromhex(line[start : start + 64].decode())
+    return bytes.fromhex(_pack(line).pack)
+
+
+def parts_of(line: bytes) -> list[bytes]:
+    """The names of the parts in which a line says that a content lies."""
+    return [bytes.fromhex(name) for name in _parts(line).object]
 
 
 def batches_of(

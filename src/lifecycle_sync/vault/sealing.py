@@ -135,6 +135,12 @@ class SealedStorage:
     def size(self, name: str) -> int | None:
         return self._below.size(stored_name(name))
 
+    def can_seek(self, name: str) -> bool:
+        """Whether a part of what a file holds can be had without all before it, each time anew."""
+        size = self.size(name)
+        is_kept = self.kept is not None and self.kept.has(name)
+        return is_kept or (size is not None and size <= _WHOLE_BYTES_MAX)
+
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._below.read(stored_name(name), offset, length)
 
@@ -216,8 +222,7 @@ class _Opened:
         kept = self._storage.kept
         if kept is not None and kept.has(name):
             return kept.pieces(name, offset, length)
-        size = self._storage.size(name)
-        if size is not None and size > _WHOLE_BYTES_MAX:
+        if not self._storage.can_seek(name):
             return _part(self._stream(name), offset, length)
         data = self._open(name)
         end = len(data) if length is None else min(offset + length, len(data))

@@ -90,5 +90,8 @@ def test_a_frame_that_is_not_there_is_damage():
         # One that is said to have other lines than it has.
         frames = {it.number: it.inner for it in reader.frames() if it.inner is not None}
         number, it = next(iter(frames.items()))
+        wrong = it._replace(lines=it.lines + 1)
         with pytest.raises(VaultCorruptError, match="too early"):
-            list(reader.frames({number: it._replace(lines=it.lines + 1)}))
+            list(reader.frames({number: wrong}))
+        with pytest.raises(VaultCorruptError, match="too early"):
+            reader.data(wrong)

@@ -42,6 +42,8 @@ LINES = st.lists(
     st.one_of(
         st.builds(version),
         st.sampled_from(NAMES).map(pack),
+        # Of another writer.
+        st.sampled_from(NAMES).map(lambda name: pack(name).replace(b":", b": ")),
         st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(contents),
         st.sampled_from([b'{"event":"directory","at":1}', b'{"event":"state","at":1}']),
         st.sampled_from([NOW_NS, OLD_NS]).map(lambda at: b'{"event":"pruned","at":%d}' % at),
