@@ -20,9 +20,8 @@ from lifecycle_sync.vault.frames import whole_frames
 from lifecycle_sync.vault.healing import Copy, Source, heal
 from lifecycle_sync.vault.index import Index, PackPlace
 from lifecycle_sync.vault.pack import LOCAL_SIZE
-from lifecycle_sync.vault.quarantine import set_aside
 from lifecycle_sync.vault.vault import Vault
-from lifecycle_sync.vault.verify import Finding, Problem
+from lifecycle_sync.vault.verify import Problem
 from tests.support.vaults import (
     REPOSITORY,
     EncryptedHouse,
@@ -166,49 +165,6 @@ def test_a_verify_does_not_forget_what_somebody_else_heals_meanwhile(house, name
         assert [it.lost for it in vault.verify(contents=True).findings] == [(key_of(data),)]
         assert read(vault, key_of(data)) == data
         assert vault.verify(contents=True).ok
-
-
-def test_what_lies_whole_in_another_place_is_not_forgotten(house, tmp_path):
-    """Two have stored it at the same time; nobody will tell of the other place anew."""
-    data = b"twice" * 100
-    late_index = os.fspath(tmp_path / "late.db")
-    with house.open() as vault, house.open(index_path=late_index, writer="late") as late:
-        with late.writer() as session:
-            session.add(key_of(data), data)
-            session.add(key_of(b"more"), b"more")
-            before = set(house.files("packs"))
-            house.store(vault, {b"first": data})
-            (first,) = set(house.files("packs")) - before
-            session.commit([house.version(b"second", key_of(data), size=len(data))])
-        found: list[Finding] = []
-        for blocked in (False, True):
-            vault.refresh()
-            place = vault.index.place(key_of(data))
-            assert isinstance(place, PackPlace)
-            (counts,) = [it for it in house.files("packs") if place.sha256.hex() in it.name]
-            assert (counts == first) is blocked
-            flip(counts, place.offset + 9)
-            found = vault.verify(contents=True).findings
-            assert {it.problem for it in found} == {Problem.DAMAGED}
-            # In both it is lost.
-            assert (vault.index.place(key_of(data)) is None) is blocked
-        assert {key_of(data)} <= {key for it in found for key in it.lost}
-
-
-def test_what_a_prune_takes_away_right_then_need_not_be_set_aside(house):
-    (file,) = house.files("packs")
-    with house.open() as vault:
-        name = os.fspath(file.relative_to(house.path))
-
-        class Late(LocalStorage):
-            def size(self, name: str) -> int | None:
-                found = super().size(name)
-                file.unlink(missing_ok=True)
-                return found
-
-        vault.storage.__class__ = Late
-        assert set_aside(vault.storage, name) == ""
-        assert house.files("quarantine") == []
 
 
 class LyingShort:

@@ -27,7 +27,7 @@ from lifecycle_sync.vault.format import (
     pack_name,
 )
 from lifecycle_sync.vault.hashing import hash_file
-from lifecycle_sync.vault.index import ObjectPlace, key_blob
+from lifecycle_sync.vault.index import ObjectPlace
 from lifecycle_sync.vault.verify_front import check_front
 from lifecycle_sync.vault.verify_manifests import check_manifests
 from lifecycle_sync.vault.verify_sample import hash_stored
@@ -69,7 +69,6 @@ def verify(
     finally:
         # What was found by one who is cut off is found.
         lost = [key for it in report.findings for key in it.lost if _is_looked_for(vault, it, key)]
-        lost = [key for key in lost if not _is_elsewhere(vault, key)]
         if lost:
             vault.index.forget(lost)
     return report
@@ -88,21 +87,6 @@ def _is_looked_for(vault: Vault, it: Finding, key: ContentKey) -> bool:
     if not here or it.problem is Problem.CONTRADICTORY:
         return here
     return bool(hash_file(vault.storage, it.subject).fault)
-
-
-def _is_elsewhere(vault: Vault, key: ContentKey) -> bool:
-    """Whether a lost content lies whole in another place that the index knows of, which counts from
-    then on: no manifest will tell of it anew."""
-    blob = key_blob(key)
-    for place in vault.index.other_places(blob):
-        name_of = pack_name if place > 0 else object_name
-        files = [name_of(name) for name, _size in vault.index.files_of(place)]
-        if not files or vault.index.is_condemned(place):
-            continue
-        if not any(hash_file(vault.storage, name).fault for name in files):
-            vault.index.prefer(blob, place)
-            return True
-    return False
 
 
 def _examine(look: Examination) -> None:
