@@ -17,8 +17,9 @@ import stat as stat_module
 import struct
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any
+
+from lifecycle_sync.extensions import extension
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # NONBLOCK so that a FIFO that took a file's place cannot hang the open.
@@ -433,14 +434,8 @@ class FileOps:
             self.close(fd)
 
 
-@cache
 def _unlinking() -> Any:
-    """The extension in C; None where it was not built, or is another version's."""
-    try:
-        native = import_module("lifecycle_sync._unlinking")
-    except ImportError:
-        return None
-    return native if native.INTERFACE == _UNLINKING_INTERFACE else None
+    return extension("lifecycle_sync._unlinking", _UNLINKING_INTERFACE)
 
 
 @cache

@@ -18,8 +18,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 from itertools import groupby
 from marshal import dumps, loads
 from typing import Any, BinaryIO
@@ -27,6 +25,7 @@ from typing import Any, BinaryIO
 from lifecycle_sync.act.metadata import group_name, user_name
 from lifecycle_sync.clock import SystemClock
 from lifecycle_sync.descent import Descent
+from lifecycle_sync.extensions import extension
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.model.content import version_id
 from lifecycle_sync.model.file import LifecycleState
@@ -202,14 +201,8 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-@cache
 def _native() -> Any:
-    """The extension in C; None where it was not built, or is another version's."""
-    try:
-        native = import_module("lifecycle_sync.act._reading")
-    except ImportError:
-        return None
-    return native if native.INTERFACE == _INTERFACE else None
+    return extension("lifecycle_sync.act._reading", _INTERFACE)
 
 
 def main(arguments: list[str]) -> None:

@@ -230,8 +230,9 @@ class Restorer:
             made = self._make_of_copy(wanted, key)
             if made is None:
                 raise
-            # Its text alone: who keeps the error keeps open what was read.
-            _log.warning("%s; read from the copy %s instead", str(error), made.copy)
+            # Whoever ordered it is told of all of them together. The text alone: who keeps the
+            # error keeps open what was read.
+            _log.info("%s; read from the copy %s instead", str(error), made.copy)
             return made
 
     def _make_of_copy(self, wanted: Wanted, key: ContentKey) -> _Made | None:

@@ -89,7 +89,7 @@ class RootOutcome:
         found = [
             f"{'1 file was' if count == 1 else f'{count:,} files were'} read from the copy {copy}:"
             f" what the vault has of {'it' if count == 1 else 'them'} is damaged or missing;"
-            " `lifecycle verify --heal` mends it"
+            " `lifecycle verify --heal` mends the vault"
             for copy, count in sorted(copies.items())
         ]
         return (*self.notes, *found)

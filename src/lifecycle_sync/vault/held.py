@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import msgspec
 
+from lifecycle_sync.extensions import extension
 from lifecycle_sync.model.content import DIGEST_SIZES, key_from_text
 from lifecycle_sync.model.ids import ID_BYTES
 from lifecycle_sync.vault.format import code_byte
@@ -94,14 +93,8 @@ def read_held(text: bytes) -> Told:
     return Told(columns, [], rest)
 
 
-@cache
 def _native() -> Any:
-    """The extension in C; None where it was not built, or is another version's."""
-    try:
-        native = import_module("lifecycle_sync.vault._lines")
-    except ImportError:
-        return None
-    return native if native.INTERFACE == _INTERFACE else None
+    return extension("lifecycle_sync.vault._lines", _INTERFACE)
 
 
 def _held_and_rest(lines: Iterable[bytes]) -> tuple[list[Held], list[bytes] | None]:
