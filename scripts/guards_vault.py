@@ -8,6 +8,7 @@ _PACKAGE = "src/lifecycle_sync"
 _ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
 _ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _PRUNING = "tests/integration/test_pruning.py"
+_PLACES = "tests/integration/test_several_places.py"
 
 PROOFS = [
     Proof(
@@ -114,5 +115,54 @@ PROOFS = [
         "            made = self._make_of_copy(wanted, key)\n",
         "            made = None\n",
         "tests/acceptance/test_cli_from_copies.py",
+    ),
+    Proof(
+        "what is to stay is read before another place of it goes",
+        f"{_PACKAGE}/vault/prune.py",
+        "        self._whole_places.rely_on_whole(self._repack_below)\n",
+        "",
+        f"{_PLACES}::test_a_prune_takes_what_is_damaged_and_leaves_what_is_whole",
+    ),
+    Proof(
+        "what is condemned goes only where its copy is whole",
+        f"{_PACKAGE}/vault/whole_places.py",
+        "        if not self._needed.is_damaged:\n",
+        "        if self._needed.is_damaged or not self._looked:\n",
+        f"{_PLACES}::test_what_is_condemned_is_not_deleted_while_it_alone_is_whole",
+    ),
+    Proof(
+        "what verify finds damaged is looked for elsewhere",
+        f"{_PACKAGE}/vault/index.py",
+        "                self._let_count(connection, blob, place)\n                break\n",
+        "                break\n",
+        f"{_PLACES}::test_what_verify_finds_damaged_counts_where_it_is_whole",
+    ),
+    Proof(
+        "what is damaged is read elsewhere",
+        f"{_PACKAGE}/vault/contents.py",
+        " or next(others, None)\n",
+        "\n",
+        f"{_PLACES}::test_a_content_is_read_where_it_is_whole",
+    ),
+    Proof(
+        "what is condemned and looked for is verified",
+        f"{_PACKAGE}/vault/verify_stored.py",
+        "    holding = index.holding(sorted(index.are_condemned(list(of))))\n",
+        "    holding = index.holding([])\n",
+        f"{_PLACES}::test_what_waits_to_be_deleted_and_is_needed_is_verified_and_healed",
+    ),
+    Proof(
+        "a decrypted pack in memory says nothing of the disk",
+        f"{_PACKAGE}/vault/sealing.py",
+        "        self.opened.drop(name)\n        self._below.drop_cache(stored_name(name))\n",
+        "        self._below.drop_cache(stored_name(name))\n",
+        f"{_PLACES}::test_what_verify_finds_damaged_counts_where_it_is_whole",
+    ),
+    Proof(
+        "a checkpoint counts as older than what it does not know",
+        f"{_PACKAGE}/vault/catalogue.py",
+        "key=lambda it: (not readers[it].header.checkpoint, it)",
+        "key=str",
+        f"{_PLACES}::test_a_checkpoint_of_one_who_did_not_know_what_is_newer_counts_as_older",
     ),
 ]

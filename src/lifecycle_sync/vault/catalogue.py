@@ -165,7 +165,9 @@ class Catalogue:
         covered: set[str] = set()
         replaced: set[str] = set()
         followed: set[str] = set()
-        for name in sorted(readers):
+        # First those that repeat others: whoever wrote one may not have known what is newer, and of
+        # several places of a content the last one told counts.
+        for name in sorted(readers, key=lambda it: (not readers[it].header.checkpoint, it)):
             try:
                 whole = self._read(readers[name])
             except GoneError as error:

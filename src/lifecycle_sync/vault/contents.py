@@ -4,6 +4,7 @@ compared with their keys."""
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -41,18 +42,17 @@ class Contents:
         """The content in pieces. The last one comes before the whole is known to be right: after
         it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start.
 
-        Where its files have gone meanwhile it is looked for once more, in another place."""
+        Where its files have gone meanwhile, or are damaged, it is looked for in another place."""
         place = self._place(key)
         if isinstance(place, PackPlace):
-            return iter([self._small(key, place)])
-        return self.object_content(key, place)
+            return iter([b"".join(self._found_again(key, place, beside=True))])
+        return self.object_content(key, place, beside=True)
 
-    def _small(self, key: ContentKey, place: PackPlace) -> bytes:
-        return b"".join(self._found_again(key, place))
-
-    def _found_again(self, key: ContentKey, place: Place) -> Iterator[bytes]:
-        """What lies at a place, wherever it is moved meanwhile."""
+    def _found_again(self, key: ContentKey, place: Place, *, beside: bool) -> Iterator[bytes]:
+        """What lies at a place, wherever it is moved meanwhile; `beside` it, too, where that is
+        damaged."""
         done = 0
+        others = self._beside(key) if beside and not self._is_copy else iter(())
         for left in reversed(range(_MOVES_MAX)):
             skipped = done
             try:
@@ -63,12 +63,19 @@ class Contents:
                     if fresh:
                         yield fresh
             except VaultCorruptError as error:
-                moved = self._moved(key, place, error) if left else None
-                if moved is None:
+                moved = self._moved(key, place, error) or next(others, None)
+                if moved is None or not left:
                     raise
                 place = moved
             else:
                 return
+
+    def _beside(self, key: ContentKey) -> Iterator[Place]:
+        """The places of a content that are there, beside the one that counts."""
+        for number in self._vault.index.other_places(key_blob(key)):
+            place = self._vault.index.place_beside(key, number)
+            if place is not None and self._vault.is_there(number):
+                yield place
 
     def _moved(self, key: ContentKey, place: Place, error: VaultCorruptError) -> Place | None:
         """Where a content lies now whose file was not there."""
@@ -79,12 +86,7 @@ class Contents:
         if found != place:
             return found
         # A checkpoint whose writer did not know of a later place has told of this one again.
-        blob = key_blob(key)
-        for other in self._vault.index.other_places(blob):
-            if self._vault.is_there(other):
-                self._vault.index.prefer(blob, other)
-                return self._vault.index.place(key)
-        return None
+        return self._vault.index.place(key) if self._vault.turn_elsewhere(key_blob(key)) else None
 
     def _place(self, key: ContentKey) -> Place:
         place = self._vault.index.place(key)
@@ -110,10 +112,12 @@ class Contents:
             raise self._corrupt(key, f"other bytes than its name says, in {name}")
         return content
 
-    def object_content(self, key: ContentKey, place: ObjectPlace) -> Iterator[bytes]:
-        """What an object holds, as `read` gives it."""
+    def object_content(
+        self, key: ContentKey, place: ObjectPlace, *, beside: bool = False
+    ) -> Iterator[bytes]:
+        """What an object holds, as `read` gives it; what others hold `beside` it, where asked."""
         hasher = new_hasher(key.algorithm)
-        for piece in self._found_again(key, place):
+        for piece in self._found_again(key, place, beside=beside):
             hasher.update(piece)
             yield piece
         if hasher.digest() != key.digest:
@@ -150,14 +154,18 @@ class Contents:
         )
 
     def check(self, key: ContentKey) -> None:
-        """See to it that a content is stored whole, by reading all of it. Of an encrypted vault
-        without a key it is the stored bytes that are compared with their names. Raises as `read`.
-        """
-        if self._vault.has_key:
-            for _ in self.read(key):
-                pass
-            return
+        """See to it that a content is stored whole, by reading all of it in the place that counts.
+        Of an encrypted vault without a key it is the stored bytes that are compared with their
+        names. Raises as `read`."""
         place = self._place(key)
+        if self._vault.has_key:
+            whole = (
+                self._found_again(key, place, beside=False)
+                if isinstance(place, PackPlace)
+                else self.object_content(key, place)
+            )
+            deque(whole, 0)
+            return
         name_of, digests = (
             (pack_name, [place.sha256])
             if isinstance(place, PackPlace)

@@ -24,6 +24,7 @@ from lifecycle_sync.errors import (
 )
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.storage.protocol import Storage, Upload
+from lifecycle_sync.vault.copying_out import put_again
 from lifecycle_sync.vault.findings import Finding, Problem
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
@@ -314,7 +315,10 @@ class _Healing:
             for key in lost:
                 if key in kept or (key not in there and self._vault.contains([key])):
                     continue
-                source = restore_from(self._sources, writer, key)
+                if put_again(self._vault, writer, [key_blob(key)]):
+                    source = restore_from(self._sources, writer, key)
+                else:
+                    source = "another place in the vault"
                 if source:
                     counts[source] = counts.get(source, 0) + 1
             writer.commit([])

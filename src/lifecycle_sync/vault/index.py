@@ -5,7 +5,7 @@ A SQLite file beside the vault's user, never in the vault.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -249,11 +249,19 @@ class Index(IndexChecks, IndexPruned):
             return rows
 
     def place(self, key: ContentKey) -> Place | None:
+        """Where a content lies: the place that counts."""
+        return self._place_in("content", "key = ?", key_blob(key))
+
+    def place_beside(self, key: ContentKey, place: int) -> Place | None:
+        """The same of one of its `other_places`."""
+        return self._place_in("other_place", "key = ? AND place = ?", key_blob(key), place)
+
+    def _place_in(self, table: str, condition: str, *values: object) -> Place | None:
         with self._use() as connection:
             row = connection.execute(
-                "SELECT place, offset, stored, content.size, sha256, length"
-                " FROM content LEFT JOIN pack ON pack.id = place WHERE key = ?",
-                (key_blob(key),),
+                "SELECT place, offset, stored, size, sha256, length"  # noqa: S608
+                f" FROM {table} LEFT JOIN pack ON pack.id = place WHERE {condition}",
+                values,
             ).fetchone()
             if row is None:
                 return None
@@ -271,15 +279,24 @@ class Index(IndexChecks, IndexPruned):
         )
         return {row[0]: PackPlace._make(row[1:]) for row in rows}
 
-    def forget(self, keys: Iterable[ContentKey]) -> None:
-        """Forget where contents lie that were found damaged, so that they are stored anew."""
+    def forget(self, keys: Iterable[ContentKey], damaged: Collection[bytes] = ()) -> None:
+        """Forget the places of contents that were found damaged there. Another one counts from then
+        on, if there is one of which no file is `damaged` (by their SHA-256); else they are stored
+        anew by whoever has them."""
         with self._use(write=True) as connection:
             self._moved += 1
-            connection.executemany(
-                "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
-            )
+            for key in keys:
+                self._forget(connection, key_blob(key), damaged)
             # With it: who comes after one that was killed has to miss them, too.
             self.forget_claims()
+
+    def _forget(self, connection: Connection, blob: bytes, damaged: Collection[bytes]) -> None:
+        connection.execute("DELETE FROM content WHERE key = ?", (blob,))
+        # What is condemned holds it, too, until it is deleted.
+        for place in sorted(self.other_places(blob), key=self.is_condemned):
+            if not any(sha256 in damaged for sha256, _ in self.files_of(place)):
+                self._let_count(connection, blob, place)
+                break
 
     def packs(self) -> Iterator[tuple[int, bytes, int]]:
         """Number, SHA-256 and length of every pack that is referred to, and not condemned."""
@@ -324,6 +341,16 @@ class Index(IndexChecks, IndexPruned):
                 (sha256.hex(),),
             ).fetchall()
         return [key_of_blob(key) for (key,) in rows]
+
+    def holding(self, names: Sequence[bytes]) -> set[bytes]:
+        """Those of these packs and parts of objects, by their SHA-256, that contents are looked for
+        in. Reads all that there are, once for many."""
+        files = self._among("SELECT sha256, id FROM pack WHERE sha256 IN {}", names)
+        files += self._among("SELECT sha256, -object FROM part WHERE sha256 IN {}", names)
+        places = sorted({place for _, place in files})
+        rows = self._among("SELECT DISTINCT place FROM content WHERE place IN {}", places)
+        used = {place for (place,) in rows}
+        return {sha256 for sha256, place in files if place in used}
 
     def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
         last = 0

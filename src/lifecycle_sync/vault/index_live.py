@@ -64,6 +64,19 @@ _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
 WHERE id > ? AND NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id LIMIT ?
 """
+# What is about to go for want of use, or because there is little, and holds what counts elsewhere.
+_BESIDE = f"""
+SELECT o.key, o.place FROM other_place o CROSS JOIN live l ON l.key = o.key
+LEFT JOIN used u ON u.place = o.place LEFT JOIN pack p ON p.id = o.place
+WHERE (o.key, o.place) > (?, ?) AND NOT {IS_CONDEMNED.format("o.place")} AND (
+    u.place IS NULL OR (o.place > 0 AND u.stored + u.count * ? + ? < p.length * ?)
+) ORDER BY o.key, o.place LIMIT ?
+"""  # noqa: S608
+_BESIDE_CONDEMNED = f"""
+SELECT o.key, o.place FROM other_place o CROSS JOIN live l ON l.key = o.key
+WHERE (o.key, o.place) > (?, ?) AND {IS_CONDEMNED.format("o.place")}
+ORDER BY o.key, o.place LIMIT ?
+"""  # noqa: S608
 _IS_ANY_CONDEMNED = f"SELECT EXISTS (SELECT 1 FROM used WHERE {IS_CONDEMNED.format('place')})"  # noqa: S608
 _CHUNK = 500
 _GOING = 5_000
@@ -194,6 +207,25 @@ class Live:
                 _PARTLY_USED, (after, MEMBER_OVERHEAD, FIXED, share, most)
             ).fetchall()
         return [Pack._make(row) for row in rows]
+
+    def beside(self, share: float) -> Iterator[tuple[bytes, int]]:
+        """Contents, and the packs (or minus the objects) that hold them beside the place that
+        counts, where nothing, or less than this share, of those is used."""
+        return self._beside(_BESIDE, MEMBER_OVERHEAD, FIXED, share)
+
+    def beside_condemned(self) -> Iterator[tuple[bytes, int]]:
+        """The same of places that are condemned."""
+        return self._beside(_BESIDE_CONDEMNED)
+
+    def _beside(self, sql: str, *values: object) -> Iterator[tuple[bytes, int]]:
+        last = (b"", 0)
+        while True:
+            with self._index.raw() as connection:
+                rows = connection.execute(sql, (*last, *values, _CHUNK)).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1]
 
     def gather(self, packs: Sequence[Pack]) -> None:
         """Look up what is used of these packs, for `members`."""

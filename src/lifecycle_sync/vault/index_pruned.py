@@ -153,15 +153,17 @@ class IndexPruned(IndexFile):
     def prefer(self, blob: bytes, place: int) -> None:
         """Let another place of a content be the one that counts."""
         with self._use(write=True) as connection:
-            row = connection.execute(
-                "SELECT key, place, offset, stored, size FROM other_place"
-                " WHERE key = ? AND place = ?",
-                (blob, place),
-            ).fetchone()
-            if row is not None:
-                self._moved += 1
-                _keep_others(connection, [blob], place)
-                connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
+            self._let_count(connection, blob, place)
+
+    def _let_count(self, connection: Connection, blob: bytes, place: int) -> None:
+        row = connection.execute(
+            "SELECT key, place, offset, stored, size FROM other_place WHERE key = ? AND place = ?",
+            (blob, place),
+        ).fetchone()
+        if row is not None:
+            self._moved += 1
+            _keep_others(connection, [blob], place)
+            connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
 
     # -- strays ----------------------------------------------------------------------------
 

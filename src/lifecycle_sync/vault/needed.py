@@ -47,6 +47,8 @@ class Needed:
         self._read: set[str] = set()
         self._followed: set[str] = set()
         self._ahead: threading.Thread | None = None
+        # Whether the index lacked contents that were found damaged.
+        self.is_damaged = False
         # Set when what was read ahead is of no use any more.
         self._closing = threading.Event()
 
@@ -121,6 +123,7 @@ class Needed:
         self.live.sum_up()
         if self.live.unplaced():
             # What was found damaged is forgotten by the index, and still no reason to delete it.
+            self.is_damaged = True
             self._index.clear()
             self.vault.refresh()
             self._refuse_damage()
@@ -208,10 +211,6 @@ class Needed:
             if self.vault.is_there(place):
                 continue
             for blob in self.live.keys_at(place):
-                for other in self._index.other_places(blob):
-                    if self.vault.is_there(other):
-                        self._index.prefer(blob, other)
-                        preferred = True
-                        break
+                preferred |= self.vault.turn_elsewhere(blob)
         if preferred:
             self.live.sum_up()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from lifecycle_sync.cancel import CancelToken
@@ -37,6 +37,7 @@ from lifecycle_sync.vault.index_pruned import Condemned
 from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import opened
+from lifecycle_sync.vault.whole_places import WholePlaces
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -165,6 +166,7 @@ class _Pruning:
         self._progress = progress or (lambda files, size: None)
         self._cancel = cancel or CancelToken()
         self._needed = needed or Needed(vault, self._cancel)
+        self._whole_places = WholePlaces(self._needed, self._cancel)
         # Contents that were copied since a manifest told of it.
         self._uncommitted = 0
         self.report = PruneReport()
@@ -183,6 +185,7 @@ class _Pruning:
         self._needed.catch_up()
         # First what makes room.
         self._delete()
+        self._whole_places.rely_on_whole(self._repack_below)
         self._condemn_unused()
         try:
             self._empty_packs()
@@ -377,10 +380,11 @@ class _Pruning:
         return due, waiting
 
     def _copy_out_needed(self, *, write: bool) -> set[bytes]:
-        """Store anew what versions need and lies in nothing but what is condemned; the names of
-        what has to stay because something in it cannot be read."""
+        """Store anew what versions need and lies in nothing but what is condemned, or is damaged
+        elsewhere; the names of what has to stay because something in it cannot be read."""
         kept: set[bytes] = set()
-        for blobs in self._needed.live.in_condemned():
+        condemned = self._needed.live.in_condemned()
+        for blobs in chain(condemned, self._whole_places.damaged_elsewhere()):
             self._cancel.check()
             lost = [key_of_blob(blob) for blob in blobs]
             if write:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 
-from lifecycle_sync.errors import StorageError, StorageFullError
+from lifecycle_sync.errors import StorageError, StorageFullError, StorageMissingError
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import QUARANTINE
 
@@ -26,8 +26,12 @@ def set_aside(storage: Storage, name: str) -> str:
     for to in names_aside(name):
         if storage.size(name) is None:
             break
-        if storage.move(name, to):
-            return to
+        try:
+            if storage.move(name, to):
+                return to
+        except StorageMissingError:
+            # A prune, perhaps, has taken it away just now.
+            break
     return ""
 
 

@@ -150,15 +150,18 @@ class SealedStorage:
         return self._below.pieces(stored_name(name), offset, length, piece)
 
     def drop_cache(self, name: str) -> None:
+        self.opened.drop(name)
         self._below.drop_cache(stored_name(name))
 
     def upload(self, folder: str) -> Upload:
         return _Upload(self._below.upload(folder))
 
     def remove(self, name: str) -> None:
+        self.opened.drop(name)
         self._below.remove(stored_name(name))
 
     def move(self, name: str, to: str) -> bool:
+        self.opened.drop(name)
         return self._below.move(stored_name(name), stored_name(to))
 
     def sweep(self, folders: tuple[str, ...]) -> list[str]:
@@ -229,6 +232,11 @@ class _Opened:
         if offset == 0 and end == len(data) <= piece:
             return iter((data,) if data else ())
         return (data[at : min(at + piece, end)] for at in range(offset, end, piece))
+
+    def drop(self, name: str) -> None:
+        """Read it from the disk the next time."""
+        with self._mutex:
+            self._whole.pop(name, None)
 
     def _open(self, name: str) -> bytes:
         with self._mutex:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.cancel import CancelToken
@@ -276,6 +276,20 @@ class Vault:
             self.storage.size(name_of(sha256)) == length for sha256, length in files
         )
 
+    def turn_elsewhere(self, blob: bytes, bad: Container[str] = ()) -> bool:
+        """Let another place of a content count whose files are all there, and none of them `bad`;
+        False where there is none."""
+        for place in self.index.other_places(blob):
+            if self.is_there(place) and not any(it in bad for it in self.names_of(place)):
+                self.index.prefer(blob, place)
+                return True
+        return False
+
+    def names_of(self, place: int) -> list[str]:
+        """The files of a place (a pack, or minus an object)."""
+        name_of: Callable[[bytes], str] = pack_name if place > 0 else object_name
+        return [name_of(sha256) for sha256, _ in self.index.files_of(place)]
+
     def endangered(self, blobs: Sequence[bytes]) -> list[bytes]:
         """Those of the keys (as `key_blob` has them) that lie in what is condemned, or nowhere."""
         places = self.index.places(blobs)
@@ -286,7 +300,7 @@ class Vault:
         """The content in pieces. The last one comes before the whole is known to be right: after
         it `VaultCorruptError` is raised when it was not. Raises `NotFoundError` at the start.
 
-        Where its files have gone meanwhile it is looked for once more, in another place."""
+        Where its files have gone meanwhile, or are damaged, it is looked for in another place."""
         return self._contents.read(key)
 
     def read_small(self, key: ContentKey) -> bytes:
@@ -319,9 +333,9 @@ class Vault:
             )
 
     def check(self, key: ContentKey) -> None:
-        """See to it that a content is stored whole, by reading all of it. Of an encrypted vault
-        without a key it is the stored bytes that are compared with their names. Raises as `read`.
-        """
+        """See to it that a content is stored whole, by reading all of it in the place that counts.
+        Of an encrypted vault without a key it is the stored bytes that are compared with their
+        names. Raises as `read`."""
         self._contents.check(key)
 
     # -- writing and checking --------------------------------------------------------------

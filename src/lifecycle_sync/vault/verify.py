@@ -26,7 +26,7 @@ from lifecycle_sync.vault.format import (
     object_name,
     pack_name,
 )
-from lifecycle_sync.vault.hashing import hash_file
+from lifecycle_sync.vault.hashing import digest_named, hash_file
 from lifecycle_sync.vault.index import ObjectPlace
 from lifecycle_sync.vault.verify_front import check_front
 from lifecycle_sync.vault.verify_manifests import check_manifests
@@ -70,7 +70,8 @@ def verify(
         # What was found by one who is cut off is found.
         lost = [key for it in report.findings for key in it.lost if _is_looked_for(vault, it, key)]
         if lost:
-            vault.index.forget(lost)
+            damaged = map(digest_named, {it.subject for it in report.findings})
+            vault.index.forget(lost, {it for it in damaged if it is not None})
     return report
 
 
@@ -107,9 +108,10 @@ def look_again(look: Examination) -> None:
         vault.catalogue.damaged.clear()
         vault.refresh()
         again = Examination(vault, contents=False, round_ns=look.round_ns, cancel=look.cancel)
-        _examine(again)
         certain = [it for it in report.findings if it not in doubtful]
         seen = {it.subject for it in certain}
+        again.bad |= seen
+        _examine(again)
         more = [it for it in again.report.findings if it.subject not in seen]
         report.findings = certain + more
         before, doubtful = doubtful, {it for it in more if _may_have_gone(look, it)}

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lifecycle_sync.vault.examination import HERE, Examination
-from lifecycle_sync.vault.findings import Problem
-from lifecycle_sync.vault.format import MANIFESTS, PACKS
+from lifecycle_sync.vault.format import MANIFESTS
 from lifecycle_sync.vault.hashing import digest_named, hash_files
-from lifecycle_sync.vault.verify_stored import check_pack
+from lifecycle_sync.vault.verify_stored import explain
 
 # So many files are read between two notes of it.
 _NOTED = 64
@@ -49,7 +48,8 @@ def hash_stored(
         for it in hash_files(look.storage, wanted(), pace=pace, cancel=look.cancel):
             size = sizes.pop(it.name)
             if it.fault:
-                _explain(look, it.name, size, it.fault, unreadable=it.error)
+                if not (it.missing and _has_gone(look, it.name)):
+                    explain(look, it, size)
             else:
                 look.report.hashed += 1
                 look.report.hashed_bytes += it.size
@@ -64,17 +64,8 @@ def hash_stored(
         index.note_checked(HERE, whole, look.vault.now_ns())
 
 
-def _explain(look: Examination, name: str, size: int, fault: str, *, unreadable: bool) -> None:
-    """What is lost by a file that is not what its name says."""
+def _has_gone(look: Examination, name: str) -> bool:
+    """Whether a file that is missing is one that a prune has deleted, and told so."""
+    look.vault.refresh()
     sha256 = digest_named(name)
-    assert sha256 is not None, "only such files are met"
-    if unreadable:
-        look.found(Problem.UNREADABLE, name, fault)
-        return
-    if name.startswith(PACKS):
-        place = look.vault.index.pack_number(sha256)
-        if place is not None:
-            check_pack(look, place, name, sha256)
-            return
-    lost = look.vault.index.keys_of_part(sha256)
-    look.found(Problem.DAMAGED, name, f"{fault} ({size} bytes)", tuple(lost))
+    return sha256 is not None and bool(look.vault.index.are_condemned([sha256]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from lifecycle_sync.errors import StorageError, StorageMissingError
@@ -21,7 +21,8 @@ from lifecycle_sync.vault.frames import (
     unpack_frame,
     unpack_stream,
 )
-from lifecycle_sync.vault.hashing import hash_files
+from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_files
+from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.pack import Member
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import opened
@@ -33,7 +34,7 @@ def check_packs(look: Examination) -> None:
     for place, sha256, length in index.packs():
         name = pack_name(sha256)
         size = look.storage.size(name)
-        lost = () if size is not None else tuple(it.key for it in index.members(place))
+        lost = () if size is not None else _missed(look, [it.key for it in index.members(place)])
         if size is None and not look.is_missed(name, lost):
             # It may have been, a moment ago.
             index.forget_met(HERE, [name])
@@ -51,6 +52,11 @@ def check_packs(look: Examination) -> None:
     _check_others(look, PACKS)
 
 
+def _missed(look: Examination, keys: Sequence[ContentKey]) -> tuple[ContentKey, ...]:
+    """Those of the contents of a file that is missing which no other place has."""
+    return tuple(it for it in keys if not look.vault.turn_elsewhere(key_blob(it), look.bad))
+
+
 def _check_others(look: Examination, folder: str) -> None:
     """What lies in packs/ or objects/ and no manifest tells of."""
     files = stored_files(look.storage, folder)
@@ -64,8 +70,21 @@ def _check_others(look: Examination, folder: str) -> None:
             sizes = [(name, look.storage.size(name)) for name in others]
             look.vault.index.meet(HERE, [(it, size or 0) for it, size in sizes], look.round_ns)
         look.report.unreferenced += others
+        waiting = _waiting(look, others)
         if look.contents:
-            _check_unreferenced(look, others)
+            _check_unreferenced(look, others, waiting)
+
+
+def _waiting(look: Examination, names: list[str]) -> dict[str, int]:
+    """Those of the files, with their sizes, that are condemned and not deleted yet, while contents
+    are looked for in them: versions may need these until they are copied out."""
+    index = look.vault.index
+    of = {sha256: name for name in names if (sha256 := digest_named(name)) is not None}
+    holding = index.holding(sorted(index.are_condemned(list(of))))
+    sizes = {of[sha256]: look.storage.size(of[sha256]) for sha256 in holding}
+    found = {name: size for name, size in sizes.items() if size is not None}
+    index.meet(HERE, list(found.items()), look.round_ns)
+    return found
 
 
 def check_pack(look: Examination, place: int, name: str, sha256: bytes) -> None:
@@ -104,15 +123,38 @@ def _plain(look: Examination, name: str, data: bytes) -> bytes:
         return b""
 
 
-def _check_unreferenced(look: Examination, names: list[str]) -> None:
-    """Not damage to anything that was promised, but whoever looks for lost contents wants to
-    know."""
+def _check_unreferenced(look: Examination, names: list[str], waiting: dict[str, int]) -> None:
+    """Not damage to anything that was promised, but whoever looks for lost contents wants to know;
+    only what is `waiting` to be deleted may be needed."""
     for it in hash_files(look.storage, names, cancel=look.cancel):
-        if it.error:
+        if it.fault and it.name in waiting and not it.missing:
+            explain(look, it, waiting[it.name])
+        elif it.error:
             look.found(Problem.UNREADABLE, it.name, it.fault)
         elif it.fault and not it.missing:
             look.found(Problem.DAMAGED, it.name, "is damaged (no manifest tells of it)")
+        elif it.name in waiting:
+            look.sound(it.name, it.size)
         look.step(1, 0)
+
+
+def explain(look: Examination, it: Hashed, size: int) -> None:
+    """Set down what is lost by a file that is not what its name says; `size` is what it should
+    have."""
+    sha256, index = digest_named(it.name), look.vault.index
+    assert sha256 is not None, "only such files are read"
+    place = index.pack_number(sha256) if it.name.startswith(PACKS) else None
+    if it.error:
+        look.found(Problem.UNREADABLE, it.name, it.fault)
+    elif place is not None and not it.missing:
+        check_pack(look, place, it.name, sha256)
+    else:
+        members = [] if place is None else index.members(place)
+        keys = [member.key for member in members] or index.keys_of_part(sha256)
+        if it.missing:
+            look.found(Problem.MISSING, it.name, it.fault, _missed(look, keys))
+        else:
+            look.found(Problem.DAMAGED, it.name, f"{it.fault} ({size} bytes)", tuple(keys))
 
 
 def check_objects(look: Examination) -> None:
@@ -122,8 +164,10 @@ def check_objects(look: Examination) -> None:
         names = [object_name(part.sha256) for part in parts]
         stored = [part.stored for part in parts]
         found = index.key_at(-place)
-        lost = () if found is None else (found[0],)
+        lost: tuple[ContentKey, ...] = () if found is None else (found[0],)
         sizes = dict(zip(names, map(look.storage.size, names), strict=True))
+        if None in sizes.values():
+            lost = _missed(look, lost)
         left = [it for it, size in sizes.items() if size is None and not look.is_missed(it, lost)]
         met = [it for it in zip(names, stored, strict=True) if it[0] not in left]
         index.meet(HERE, met, look.round_ns)

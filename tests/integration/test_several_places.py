@@ -1,0 +1,374 @@
+"""A content that lies in several places of a vault, one of which is damaged or gone: it is read,
+relied on and kept where it is whole."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifecycle_sync.errors import LifecycleError, NotFoundError, VaultCorruptError
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.model.event import CondemnedEvent, VersionEvent
+from lifecycle_sync.storage.local import LocalStorage
+from lifecycle_sync.vault.format import SMALL_SIZE_MAX
+from lifecycle_sync.vault.hashing import digest_named
+from lifecycle_sync.vault.healing import Source, heal
+from lifecycle_sync.vault.index import ObjectPlace, PackPlace
+from lifecycle_sync.vault.prune import PruneReport, prune, withdraw
+from lifecycle_sync.vault.quarantine import set_aside
+from lifecycle_sync.vault.vault import Vault
+from lifecycle_sync.vault.verify import Problem
+from lifecycle_sync.vault.writer import VaultWriter
+from tests.support.vaults import EncryptedHouse, VaultHouse, flip, key_of, read
+
+_DAY = 24 * 3600 * 10**9
+_SIZES = [40_000, SMALL_SIZE_MAX + 500]
+
+
+def noise(seed: int, size: int = 40_000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+class Having:
+    """A file that still has a content."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, key: ContentKey) -> Iterator[bytes] | None:
+        return iter([self.data]) if key == key_of(self.data) else None
+
+
+class House(EncryptedHouse):
+    """An encrypted vault, so that what is stored twice has two names, and its key."""
+
+    def open(self, **options: Any) -> Vault:
+        return super().open(key=True, **options)
+
+    def kept(self) -> set[str]:
+        names = {os.fspath(path.relative_to(self.path)) for path in self.files()}
+        return {it for it in names if it.startswith(("packs", "objects"))}
+
+    def twice(self, data: bytes, beside: bytes = b"") -> tuple[str, str, list[VersionEvent]]:
+        """Two store the same content at the same time, the first together with another one. The
+        file that holds it first, the one that counts, and the versions: of it twice, of the other.
+        """
+        late_index = os.fspath(self.folder / "late.db")
+        with self.open() as vault, self.open(index_path=late_index) as late:
+            with late.writer() as session:
+                put(session, data)
+                with vault.writer() as writer:
+                    put(writer, data)
+                    versions = [self.version(b"a", key_of(data), size=len(data))]
+                    if beside:
+                        put(writer, beside)
+                        versions.append(self.version(b"c", key_of(beside), size=len(beside)))
+                    writer.commit(versions)
+                versions.insert(1, self.version(b"b", key_of(data), size=len(data)))
+                session.commit(versions[1:2])
+            vault.refresh()
+            counts = file_of(vault, data)
+            (first,) = self.kept() - {f"{counts}.age"}
+        return first, f"{counts}.age", versions
+
+
+def put(writer: VaultWriter, data: bytes) -> None:
+    if len(data) <= SMALL_SIZE_MAX:
+        writer.add(key_of(data), data, again=True)
+    else:
+        upload = writer.open_object("sha256")
+        upload.write(data)
+        upload.finish()
+
+
+def file_of(vault: Vault, data: bytes) -> str:
+    """Where a content lies that has one file."""
+    place = vault.index.place(key_of(data))
+    if isinstance(place, PackPlace):
+        return f"packs/{place.sha256.hex()[:2]}/{place.sha256.hex()}.zip"
+    assert isinstance(place, ObjectPlace)
+    ((sha256, *_),) = place.parts
+    return f"objects/{sha256.hex()[:2]}/{sha256.hex()}.zst"
+
+
+def run(house: VaultHouse, vault: Vault, grace: int = 0) -> PruneReport:
+    return prune(vault, now_ns=house.clock.now_ns(), grace_ns=grace)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "house")
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_a_content_is_read_where_it_is_whole(house, size):
+    data = noise(1, size)
+    first, counts, _ = house.twice(data)
+    flip(house.path / counts, 1000)
+    for lose in (False, True):
+        if lose:
+            house.lose_machine()
+        with house.open() as vault:
+            assert read(vault, key_of(data)) == data
+            with pytest.raises(VaultCorruptError):
+                # It is asked whether the place is whole that others rely on.
+                vault.check(key_of(data))
+    flip(house.path / first, 1000)
+    with house.open() as vault, pytest.raises(VaultCorruptError):
+        read(vault, key_of(data))
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_what_verify_finds_damaged_counts_where_it_is_whole(house, size):
+    """Nobody will tell of that place anew."""
+    data = noise(1, size)
+    first, counts, _ = house.twice(data)
+    flip(house.path / counts, 1000)
+    with house.open() as vault:
+        (found,) = vault.verify(share=1.0).findings
+        assert (found.problem, found.lost) == (Problem.DAMAGED, (key_of(data),))
+        assert file_of(vault, data) == first.removesuffix(".age")
+        vault.check(key_of(data))
+        assert vault.contains([key_of(data)])
+        flip(house.path / first, 1000)
+        house.clock.advance(1)
+        assert {it.lost for it in vault.verify(share=1.0).findings} == {(), (key_of(data),)}
+        assert not vault.contains([key_of(data)])
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_what_is_damaged_in_all_its_places_is_stored_anew(house, size):
+    data = noise(1, size)
+    for name in house.twice(data)[:2]:
+        flip(house.path / name, 1000)
+    with house.open() as vault:
+        assert len(vault.verify(share=1.0).findings) == 2
+        assert not vault.contains([key_of(data)])
+        house.store(vault, {b"again": data})
+        assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_what_is_missing_in_one_place_and_there_in_another_is_no_damage(house, size):
+    data = noise(1, size)
+    _, counts, _ = house.twice(data)
+    (house.path / counts).unlink()
+    for lose in (False, True):
+        if lose:
+            house.lose_machine()
+        with house.open() as vault:
+            assert vault.verify(contents=True).ok
+            assert vault.contains([key_of(data)])
+
+
+def test_what_is_missing_in_one_place_and_damaged_in_another_is_lost(house):
+    data = noise(1)
+    first, counts, _ = house.twice(data)
+    (house.path / counts).unlink()
+    flip(house.path / first, 1000)
+    with house.open() as vault:
+        report = vault.verify(contents=True)
+        assert {it.problem: it.lost for it in report.findings} == {
+            Problem.DAMAGED: (),
+            Problem.MISSING: (key_of(data),),
+        }
+        assert not vault.contains([key_of(data)])
+
+
+# -- pruning -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("hurt", [True, False])
+def test_a_prune_takes_what_is_damaged_and_leaves_what_is_whole(house, size, hurt):
+    """It reads what is to be relied on before another place goes."""
+    data = noise(1, size)
+    first, counts, _ = house.twice(data)
+    if hurt:
+        flip(house.path / counts, 1000)
+    with house.open() as vault:
+        report = run(house, vault)
+        assert (report.deleted, report.unsaved) == (1, [])
+        assert house.kept() == {first if hurt else counts}
+    house.lose_machine()
+    with house.open() as vault:
+        assert read(vault, key_of(data)) == data
+
+
+def test_a_prune_copies_what_is_whole_out_of_a_pack_that_holds_little_else(house):
+    data, beside = noise(1), b"more" * 100
+    _, counts, _ = house.twice(data, beside)
+    flip(house.path / counts, 1000)
+    with house.open() as vault:
+        run(house, vault)
+    house.lose_machine()
+    with house.open() as vault:
+        assert read(vault, key_of(data)) == data
+        assert read(vault, key_of(beside)) == beside
+
+
+def test_a_prune_that_relied_on_what_goes_next_looks_once_more(house):
+    """Of three places the one that counts is damaged, and by the one that counts then another
+    one becomes of no use."""
+    data, beside = noise(1), noise(2)
+    first, _, versions = house.twice(data, beside)
+    with house.open() as vault:
+        # The other content counts in a place of its own, which is damaged as well.
+        before = house.kept()
+        with vault.writer() as writer:
+            put(writer, beside)
+            writer.commit([])
+        (third,) = house.kept() - before
+        flip(house.path / third, 1000)
+        withdraw(vault, [it.version_id for it in versions[:2]], house.clock.now_ns(), "asked")
+        run(house, vault)
+        assert house.kept() == {first}
+        assert read(vault, key_of(beside)) == beside
+
+
+def test_what_is_condemned_is_not_deleted_while_it_alone_is_whole(house):
+    """It was copied out of it, and the copy was found damaged."""
+    contents = [noise(number) for number in range(8)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        withdraw(vault, [it.version_id for it in versions[3:]], house.clock.now_ns(), "asked")
+        (emptied,) = house.kept()
+        assert run(house, vault, grace=7 * _DAY).emptied == 1
+        (copied,) = house.kept() - {emptied}
+        flip(house.path / copied, 1000)
+        # And what lies nowhere else makes it look through the manifests again.
+        before = house.kept()
+        house.store(vault, {b"alone": noise(90)})
+        (alone,) = house.kept() - before
+        flip(house.path / alone, 1000)
+        lost = {key for it in vault.verify(share=1.0).findings for key in it.lost}
+        assert {key_of(noise(90)), *map(key_of, contents[:3])} == lost
+        house.clock.advance(8 * 86_400)
+        report = run(house, vault, grace=7 * _DAY)
+        assert report.saved == 3
+        assert emptied not in house.kept()
+        for data in contents[:3]:
+            assert read(vault, key_of(data)) == data
+
+
+# -- healing -------------------------------------------------------------------------------
+
+
+def test_what_was_copied_is_healed_from_what_is_not_deleted_yet(house):
+    contents = [noise(number) for number in range(8)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        withdraw(vault, [it.version_id for it in versions[3:]], house.clock.now_ns(), "asked")
+        (emptied,) = house.kept()
+        assert run(house, vault, grace=7 * _DAY).emptied == 1
+        (copied,) = house.kept() - {emptied}
+        flip(house.path / copied, 1000)
+        healed = heal(vault, vault.verify(share=1.0).findings)
+        assert healed.lost == []
+        ((_, source, count),) = healed.healed
+        assert (source, count) == ("another place in the vault", 3)
+        house.clock.advance(8 * 86_400)
+        assert run(house, vault, grace=7 * _DAY).deleted == 1
+        assert vault.verify(contents=True).ok
+        for data in contents[:3]:
+            assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("how", [{"contents": True}, {"share": 1.0}])
+def test_what_waits_to_be_deleted_and_is_needed_is_verified_and_healed(house, size, how):
+    """A version that relies on it was told after it was condemned, or at the same time."""
+    data = noise(1, size)
+    with house.open() as vault:
+        house.store(vault, {b"a": data})
+        (name,) = house.kept()
+        sha256 = digest_named(name.removesuffix(".age"))
+        assert sha256 is not None
+        packs, objects = ((sha256,), ()) if name.startswith("packs") else ((), (sha256,))
+        with vault.writer() as writer:
+            writer.commit([CondemnedEvent(packs, objects, house.clock.now_ns())])
+        assert vault.verify(**how).ok
+        flip(house.path / name, 1000)
+        # What was read and whole a moment ago is not read again by a sample.
+        house.lose_machine()
+    with house.open() as vault:
+        (found,) = vault.verify(**how).findings
+        assert (found.problem, found.lost) == (Problem.DAMAGED, (key_of(data),))
+        assert run(house, vault).unsaved == [name.removesuffix(".age")]
+        healed = heal(vault, [found], sources=[Source("a file", Having(data))])
+        assert healed.lost == []
+        run(house, vault)
+        assert vault.verify(contents=True).ok
+        assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_a_prune_deletes_while_it_is_to_be_read_is_no_damage(house, told, monkeypatch):
+    data = noise(1)
+    with house.open() as vault, house.open(index_path="") as other:
+        _, versions = house.store(vault, {b"a": data})
+        (name,) = house.kept()
+        forget_unmet = vault.index.forget_unmet
+
+        def pruned_before(*arguments: Any) -> None:
+            if told:
+                other.refresh()
+                ids = [it.version_id for it in versions]
+                withdraw(other, ids, house.clock.now_ns(), "asked")
+                run(house, other)
+            else:
+                (house.path / name).unlink()
+            forget_unmet(*arguments)
+
+        monkeypatch.setattr(vault.index, "forget_unmet", pruned_before)
+        report = vault.verify(share=1.0)
+        assert house.kept() == set()
+        assert [it.problem for it in report.findings] == ([] if told else [Problem.MISSING])
+        if not told:
+            assert report.findings[0].lost == (key_of(data),)
+            with pytest.raises(NotFoundError):
+                read(vault, key_of(data))
+
+
+def test_what_a_prune_takes_away_right_then_need_not_be_set_aside(tmp_path):
+    house = VaultHouse(tmp_path)
+    with house.open() as vault:
+        house.store(vault, {b"a": noise(1)})
+        (file,) = house.files("packs")
+
+        class Late(LocalStorage):
+            def size(self, name: str) -> int | None:
+                found = super().size(name)
+                file.unlink(missing_ok=True)
+                return found
+
+        with Late(os.fspath(house.path), house.fs) as late:
+            assert set_aside(late, os.fspath(file.relative_to(house.path))) == ""
+        assert house.files("quarantine") == []
+
+
+# -- checkpoints ---------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_one_who_did_not_know_what_is_newer_counts_as_older(house):
+    data = noise(1)
+    index_path = os.fspath(house.folder / "late.db")
+    with house.open() as vault, house.open(index_path=index_path) as late:
+        house.store(vault, {b"a": data})
+        late.refresh()
+        (old,) = house.kept()
+        with vault.writer() as writer:
+            put(writer, data)
+            writer.commit([])
+        late.checkpoint()
+        late.checkpoint()
+    house.lose_machine()
+    with house.open() as vault:
+        assert file_of(vault, data) != old.removesuffix(".age")
+    with house.open(index_path="") as vault, pytest.raises(LifecycleError):
+        read(vault, key_of(b"never stored"))
