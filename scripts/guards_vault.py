@@ -127,7 +127,7 @@ PROOFS = [
         "what is condemned goes only where its copy is whole",
         f"{_PACKAGE}/vault/whole_places.py",
         "        if not self._needed.is_damaged:\n",
-        "        if self._needed.is_damaged or not self._looked:\n",
+        "        if self._needed.is_damaged or not self._dropped:\n",
         f"{_PLACES}::test_what_is_condemned_is_not_deleted_while_it_alone_is_whole",
     ),
     Proof(

@@ -21,6 +21,8 @@ DROP TABLE IF EXISTS temp.live;
 DROP TABLE IF EXISTS temp.going;
 DROP TABLE IF EXISTS temp.used;
 DROP TABLE IF EXISTS temp.moving;
+DROP TABLE IF EXISTS temp.beside;
+DROP TABLE IF EXISTS temp.looked;
 CREATE TEMP TABLE told (key BLOB, version_id BLOB, at_ns INTEGER, lines INTEGER);
 CREATE TEMP TABLE live (key BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE going (version_id BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -29,6 +31,8 @@ CREATE TEMP TABLE moving (
     place INTEGER, offset INTEGER, stored INTEGER, size INTEGER, key BLOB,
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
+CREATE TEMP TABLE beside (id INTEGER PRIMARY KEY, key BLOB, place INTEGER);
+CREATE TEMP TABLE looked (key BLOB, place INTEGER, PRIMARY KEY (key, place)) WITHOUT ROWID;
 """
 # Of keys and ids that stand one after the other, and times as JSON.
 _ADD = """
@@ -64,18 +68,18 @@ _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
 WHERE id > ? AND NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id LIMIT ?
 """
-# What is about to go for want of use, or because there is little, and holds what counts elsewhere.
-_BESIDE = f"""
+# What lies in a place beside the one that counts, in the order in which it is read there.
+_BESIDE = """
+INSERT INTO beside (key, place)
 SELECT o.key, o.place FROM other_place o CROSS JOIN live l ON l.key = o.key
-LEFT JOIN used u ON u.place = o.place LEFT JOIN pack p ON p.id = o.place
-WHERE (o.key, o.place) > (?, ?) AND NOT {IS_CONDEMNED.format("o.place")} AND (
+LEFT JOIN content c ON c.key = o.key LEFT JOIN used u ON u.place = o.place
+LEFT JOIN pack p ON p.id = o.place WHERE {} ORDER BY c.place, c.offset
+"""
+# Of those the places that are about to go, for want of use or because there is little.
+_IS_GOING = f"""
+NOT {IS_CONDEMNED.format("o.place")} AND (
     u.place IS NULL OR (o.place > 0 AND u.stored + u.count * ? + ? < p.length * ?)
-) ORDER BY o.key, o.place LIMIT ?
-"""  # noqa: S608
-_BESIDE_CONDEMNED = f"""
-SELECT o.key, o.place FROM other_place o CROSS JOIN live l ON l.key = o.key
-WHERE (o.key, o.place) > (?, ?) AND {IS_CONDEMNED.format("o.place")}
-ORDER BY o.key, o.place LIMIT ?
+) AND NOT EXISTS (SELECT 1 FROM looked k WHERE k.key = o.key AND k.place = o.place)
 """  # noqa: S608
 _IS_ANY_CONDEMNED = f"SELECT EXISTS (SELECT 1 FROM used WHERE {IS_CONDEMNED.format('place')})"  # noqa: S608
 _CHUNK = 500
@@ -210,22 +214,25 @@ class Live:
 
     def beside(self, share: float) -> Iterator[tuple[bytes, int]]:
         """Contents, and the packs (or minus the objects) that hold them beside the place that
-        counts, where nothing, or less than this share, of those is used."""
-        return self._beside(_BESIDE, MEMBER_OVERHEAD, FIXED, share)
+        counts, where nothing, or less than this share, of those is used. Each comes once."""
+        self._find_beside(_IS_GOING, MEMBER_OVERHEAD, FIXED, share)
+        with self._index.transaction() as connection:
+            connection.execute("INSERT INTO looked SELECT key, place FROM beside")
+        return self._beside()
 
     def beside_condemned(self) -> Iterator[tuple[bytes, int]]:
-        """The same of places that are condemned."""
-        return self._beside(_BESIDE_CONDEMNED)
+        """The same of places that are condemned, each time anew."""
+        self._find_beside(IS_CONDEMNED.format("o.place"))
+        return self._beside()
 
-    def _beside(self, sql: str, *values: object) -> Iterator[tuple[bytes, int]]:
-        last = (b"", 0)
-        while True:
-            with self._index.raw() as connection:
-                rows = connection.execute(sql, (*last, *values, _CHUNK)).fetchall()
-            if not rows:
-                return
-            yield from rows
-            last = rows[-1]
+    def _find_beside(self, condition: str, *values: object) -> None:
+        with self._index.transaction() as connection:
+            connection.execute("DELETE FROM beside")
+            connection.execute(_BESIDE.format(condition), values)
+
+    def _beside(self) -> Iterator[tuple[bytes, int]]:
+        for _, key, place in self._paged("SELECT id, key, place FROM beside WHERE id > ?"):
+            yield key, place
 
     def gather(self, packs: Sequence[Pack]) -> None:
         """Look up what is used of these packs, for `members`."""
@@ -284,5 +291,5 @@ class Live:
 
     def close(self) -> None:
         with self._index.raw() as connection:
-            for table in ("told", "live", "going", "used", "moving"):
+            for table in ("told", "live", "going", "used", "moving", "beside", "looked"):
                 connection.execute(f"DROP TABLE IF EXISTS temp.{table}")

@@ -29,7 +29,6 @@ class WholePlaces:
         self._vault = needed.vault
         self._index = needed.vault.index
         self._cancel = cancel
-        self._looked: set[tuple[bytes, int]] = set()
         # Places that are read from the disk by now, and not from memory.
         self._dropped: set[int] = set()
 
@@ -46,9 +45,6 @@ class WholePlaces:
 
     def _relies_on(self, blob: bytes, place: int) -> bool:
         """Whether a content is from now on relied on in this place."""
-        if (blob, place) in self._looked:
-            return False
-        self._looked.add((blob, place))
         counts = self._index.places([blob]).get(blob)
         if self._is_whole(blob, counts):
             return False
