@@ -10,6 +10,9 @@ from lifecycle_sync.act.occupied import Conflict
 from lifecycle_sync.fileops import FileOps
 from lifecycle_sync.service import acts
 from lifecycle_sync.testing.steps import PlainFileOps
+from lifecycle_sync.vault.copying_out import put_again
+from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.vault import VaultKind
 from tests.support import vault_orders
 from tests.support.estate import COPY, GOING, KEY, ODD, REWRITTEN, SECOND, Estate, Order
 
@@ -136,6 +139,32 @@ def _condemned_and_written(estate: Estate) -> None:
     estate.keep_one_version()
 
 
+def _twice_and_damaged(estate: Estate) -> None:
+    """Of what lies in packs each content lies in a second place, which counts, and is damaged."""
+    beyond(estate)
+    vault = estate.engine.vaults.get(VaultKind.BACKUP, create=False)
+    before = set((estate.base / "vault/packs").rglob("*.z*"))
+    blobs = [
+        key_blob(it.key) for pack in vault.index.packs() for it in vault.index.members(pack[0])
+    ]
+    with vault.writer() as writer:
+        assert not put_again(vault, writer, blobs)
+        writer.commit([])
+    for path in set((estate.base / "vault/packs").rglob("*.z*")) - before:
+        spoil_file(path)
+
+
+def _condemned_and_damaged(estate: Estate) -> None:
+    """What was copied out of what is condemned is damaged, and that is not deleted yet."""
+    beyond(estate)
+    before = set((estate.base / "vault/packs").rglob("*.z*"))
+    estate.prune(grace_days=1)
+    copies = set((estate.base / "vault/packs").rglob("*.z*")) - before
+    assert copies
+    for path in copies:
+        spoil_file(path)
+
+
 def _copied_and_changed(estate: Estate) -> None:
     estate.back_up()
     estate.copy_vault()
@@ -189,9 +218,14 @@ def spoil_files(base: Path, *folders: str) -> None:
     """`spoil` by where the estate lies."""
     for folder in folders:
         for path in (base / "vault" / folder).rglob("*.z*"):
-            data = bytearray(path.read_bytes())
-            data[len(data) // 3] ^= 1
-            path.write_bytes(bytes(data))
+            spoil_file(path)
+
+
+def spoil_file(path: Path) -> None:
+    """Flip a bit in a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(bytes(data))
 
 
 def damaged(estate: Estate) -> None:
@@ -374,6 +408,8 @@ _ALL = [
     Workload("prune-condemn", beyond, lambda it: it.prune(grace_days=1)),
     Workload("prune-condemned", _condemned, Estate.prune),
     Workload("prune-needed-again", _condemned_and_written, Estate.prune),
+    Workload("prune-beside-damage", _twice_and_damaged, Estate.prune, settle=Estate.heal),
+    Workload("heal-condemned", _condemned_and_damaged, Estate.heal, settle=Estate.heal),
     Workload("prune-copy", _copied_and_pruned, Estate.prune_copy, beside=COPY),
     *_ENCRYPTED,
     *_OF_VAULTS,
