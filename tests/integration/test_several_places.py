@@ -6,23 +6,32 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from lifecycle_sync.errors import LifecycleError, NotFoundError, VaultCorruptError
+from lifecycle_sync.errors import (
+    LifecycleError,
+    NotFoundError,
+    StorageError,
+    VaultCorruptError,
+)
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import CondemnedEvent, VersionEvent
 from lifecycle_sync.storage.local import LocalStorage
+from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.vault.format import SMALL_SIZE_MAX
 from lifecycle_sync.vault.hashing import digest_named
 from lifecycle_sync.vault.healing import Source, heal
-from lifecycle_sync.vault.index import ObjectPlace, PackPlace
+from lifecycle_sync.vault.index import ObjectPlace, PackPlace, Place
 from lifecycle_sync.vault.prune import PruneReport, prune, withdraw
 from lifecycle_sync.vault.quarantine import set_aside
 from lifecycle_sync.vault.vault import Vault
 from lifecycle_sync.vault.verify import Problem
+from lifecycle_sync.vault.whole_places import Probe
 from lifecycle_sync.vault.writer import VaultWriter
 from tests.support.vaults import EncryptedHouse, VaultHouse, flip, key_of, read
 
@@ -185,16 +194,15 @@ def test_what_is_missing_in_one_place_and_damaged_in_another_is_lost(house):
 
 @pytest.mark.parametrize("size", _SIZES)
 @pytest.mark.parametrize("hurt", [True, False])
-def test_a_prune_takes_what_is_damaged_and_leaves_what_is_whole(house, size, hurt):
-    """It reads what is to be relied on before another place goes."""
+def test_a_prune_reads_what_counts_before_another_place_of_it_goes(house, size, hurt):
     data = noise(1, size)
     first, counts, _ = house.twice(data)
     if hurt:
         flip(house.path / counts, 1000)
     with house.open() as vault:
         report = run(house, vault)
-        assert (report.deleted, report.unsaved) == (1, [])
-        assert house.kept() == {first if hurt else counts}
+        assert (report.deleted, report.saved, report.unsaved) == (1, int(hurt), [])
+        assert first not in house.kept()
     house.lose_machine()
     with house.open() as vault:
         assert read(vault, key_of(data)) == data
@@ -205,55 +213,89 @@ def test_a_prune_copies_what_is_whole_out_of_a_pack_that_holds_little_else(house
     _, counts, _ = house.twice(data, beside)
     flip(house.path / counts, 1000)
     with house.open() as vault:
-        run(house, vault)
+        assert run(house, vault).saved == 1
     house.lose_machine()
     with house.open() as vault:
         assert read(vault, key_of(data)) == data
         assert read(vault, key_of(beside)) == beside
 
 
-def test_a_prune_that_relied_on_what_goes_next_looks_once_more(house):
-    """Of three places the one that counts is damaged, and by the one that counts then another
-    one becomes of no use."""
-    data, beside = noise(1), noise(2)
-    first, _, versions = house.twice(data, beside)
+def emptied(house: House, vault: Vault) -> tuple[list[bytes], str, str]:
+    """A pack that is condemned, as most in it is of no use; what is needed of it, and where that
+    was copied to."""
+    contents = [noise(number) for number in range(8)]
+    _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+    withdraw(vault, [it.version_id for it in versions[3:]], house.clock.now_ns(), "asked")
+    (old,) = house.kept()
+    assert run(house, vault, grace=7 * _DAY).emptied == 1
+    (new,) = house.kept() - {old}
+    return contents[:3], old, new
+
+
+@pytest.mark.parametrize("before", ["verify", "prune", "dry run", "lost index", "nothing"])
+def test_what_is_condemned_is_not_deleted_while_it_alone_is_whole(house, before):
+    """What was copied out of it is damaged, whether somebody knows that or not."""
     with house.open() as vault:
-        # The other content counts in a place of its own, which is damaged as well.
-        before = house.kept()
-        with vault.writer() as writer:
-            put(writer, beside)
-            writer.commit([])
-        (third,) = house.kept() - before
-        flip(house.path / third, 1000)
-        withdraw(vault, [it.version_id for it in versions[:2]], house.clock.now_ns(), "asked")
-        run(house, vault)
-        assert house.kept() == {first}
-        assert read(vault, key_of(beside)) == beside
+        needed, old, new = emptied(house, vault)
+        # And something that lies nowhere else.
+        there = house.kept()
+        house.store(vault, {b"alone": noise(90)})
+        (alone,) = house.kept() - there
+        for name in (new, alone):
+            flip(house.path / name, 1000)
+        if before != "nothing":
+            lost = {key for it in vault.verify(share=1.0).findings for key in it.lost}
+            assert {key_of(noise(90)), *map(key_of, needed)} == lost
+        if before in {"prune", "dry run"}:
+            now_ns = house.clock.now_ns()
+            prune(vault, now_ns=now_ns, grace_ns=7 * _DAY, dry_run=before == "dry run")
+    if before == "lost index":
+        house.lose_machine()
+    house.clock.advance(8 * 86_400)
+    with house.open() as vault:
+        report = run(house, vault, grace=7 * _DAY)
+        assert report.saved == 3
+        assert old not in house.kept()
+        for data in needed:
+            assert read(vault, key_of(data)) == data
 
 
-def test_what_is_condemned_is_not_deleted_while_it_alone_is_whole(house):
-    """It was copied out of it, and the copy was found damaged."""
+def test_what_is_copied_is_not_read_again_by_the_prune_that_copied_it(house, monkeypatch):
+    asked: list[ContentKey] = []
+    is_whole = Probe.is_whole
+
+    def noted(probe: Probe, key: ContentKey, place: Place | None) -> bool:
+        asked.append(key)
+        return is_whole(probe, key, place)
+
+    monkeypatch.setattr(Probe, "is_whole", noted)
     contents = [noise(number) for number in range(8)]
     with house.open() as vault:
         _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
         withdraw(vault, [it.version_id for it in versions[3:]], house.clock.now_ns(), "asked")
-        (emptied,) = house.kept()
-        assert run(house, vault, grace=7 * _DAY).emptied == 1
-        (copied,) = house.kept() - {emptied}
-        flip(house.path / copied, 1000)
-        # And what lies nowhere else makes it look through the manifests again.
-        before = house.kept()
-        house.store(vault, {b"alone": noise(90)})
-        (alone,) = house.kept() - before
-        flip(house.path / alone, 1000)
-        lost = {key for it in vault.verify(share=1.0).findings for key in it.lost}
-        assert {key_of(noise(90)), *map(key_of, contents[:3])} == lost
-        house.clock.advance(8 * 86_400)
-        report = run(house, vault, grace=7 * _DAY)
-        assert report.saved == 3
-        assert emptied not in house.kept()
-        for data in contents[:3]:
-            assert read(vault, key_of(data)) == data
+        report = run(house, vault)
+        assert (report.emptied, report.deleted, asked) == (1, 1, [])
+        withdraw(vault, [it.version_id for it in versions[1:3]], house.clock.now_ns(), "asked")
+        run(house, vault, grace=_DAY)
+        assert asked == []
+        house.clock.advance(2 * 86_400)
+        run(house, vault, grace=_DAY)
+        assert asked == [key_of(contents[0])]
+
+
+def test_without_a_key_nothing_goes_that_may_be_whole_in_part(house):
+    """Nobody can tell then which contents in a damaged file are."""
+    data, more = noise(5), noise(6, 300_000)
+    first, counts, _ = house.twice(data, more)
+    with house.open() as vault, vault.writer() as writer:
+        put(writer, more)
+        writer.commit([])
+    flip(house.path / first, 250_000)
+    flip(house.path / counts, 10_000)
+    with EncryptedHouse.open(house) as vault:
+        report = run(house, vault)
+        assert report.unsaved == [first.removesuffix(".age")]
+        assert {first, counts} <= house.kept()
 
 
 # -- healing -------------------------------------------------------------------------------
@@ -277,6 +319,169 @@ def test_what_was_copied_is_healed_from_what_is_not_deleted_yet(house):
         assert vault.verify(contents=True).ok
         for data in contents[:3]:
             assert read(vault, key_of(data)) == data
+
+
+def member(path: Path, data: bytes) -> int:
+    """Where a content stands in a pack that is not encrypted."""
+    return path.read_bytes().index(data[:200]) + 100
+
+
+def packs(house: VaultHouse, vault: Vault, *groups: list[bytes]) -> list[Path]:
+    """A pack for each of them, though some of it is stored already; the last one counts."""
+    found = []
+    for group in groups:
+        before = house.files("packs")
+        with vault.writer() as writer:
+            for data in group:
+                put(writer, data)
+            writer.commit([house.version(house.id(), key_of(data)) for data in group])
+        (new,) = set(house.files("packs")) - set(before)
+        found.append(new)
+    return found
+
+
+@pytest.mark.parametrize("how", ["flip", "unlink"])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_whole_in_a_damaged_pack_is_not_set_aside_with_it(tmp_path, seed, how):
+    """Whichever of the two damaged packs has its turn first."""
+    house = VaultHouse(tmp_path)
+    data, more = noise(seed), noise(seed + 100)
+    with house.open() as vault:
+        first, counts = packs(house, vault, [data, more], [data])
+        flip(first, member(first, more))
+        if how == "flip":
+            flip(counts, member(counts, data))
+        else:
+            counts.unlink()
+        found = vault.verify(share=1.0).findings
+        assert read(vault, key_of(data)) == data
+        healed = heal(vault, found)
+        assert healed.lost == [key_of(more)]
+        assert read(vault, key_of(data)) == data
+        assert vault.contains([key_of(data), key_of(more)]) == {key_of(data)}
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_is_looked_for_elsewhere_is_not_set_aside_while_it_is_not_whole_there(
+    tmp_path, encrypted
+):
+    """What counts was damaged since, or was not read."""
+    house = House(tmp_path / "house") if encrypted else VaultHouse(tmp_path)
+    data, more = noise(5), noise(6, 300_000)
+    with house.open() as vault:
+        first, counts = packs(house, vault, [data, more], [data])
+        flip(first, 250_000)
+        found = vault.verify(share=1.0).findings
+        assert [it.lost for it in found] == [(key_of(more),)]
+        flip(counts, 1000)
+        vault.storage.drop_cache(file_of(vault, data))
+        heal(vault, found)
+        assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_what_is_whole_nowhere_is_relied_on_by_nobody_after_a_healing(house, manifest):
+    data = noise(5)
+    with house.open() as vault:
+        for path in packs(house, vault, [data], [data], [data]):
+            flip(path, 1000)
+        found = vault.verify(share=1.0).findings
+        if manifest:
+            name, _ = house.store(vault, {b"more": noise(6)})
+            (path,) = (it for it in house.files("manifests") if it.name.startswith(name))
+            flip(path, 30)
+            found = vault.verify(share=1.0).findings
+        # A copy is not there, that might have it.
+        healed = heal(vault, found, away=["/mnt/copy"])
+        assert key_of(data) in healed.lost
+        assert not vault.contains([key_of(data)])
+        house.store(vault, {b"again": data})
+        assert read(vault, key_of(data)) == data
+
+
+class Unreadable:
+    """A storage whose disk does not let one file be read."""
+
+    def __init__(self, below: Storage, name: str) -> None:
+        self._below = below
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    def _refuse(self, name: str) -> None:
+        if name == self._name:
+            raise StorageError("Input/output error", operation="read", subject=name)
+
+    def read(self, name: str, *arguments: Any) -> bytes:
+        self._refuse(name)
+        return self._below.read(name, *arguments)
+
+    def pieces(self, name: str, *arguments: Any, **options: Any) -> Iterator[bytes]:
+        self._refuse(name)
+        return self._below.pieces(name, *arguments, **options)
+
+
+@contextmanager
+def unreadable(house: VaultHouse, vault: Vault, path: Path) -> Iterator[None]:
+    there = vault.storage
+    below = Unreadable(there, os.fspath(path.relative_to(house.path)))
+    with patch.object(vault, "storage", below), patch.object(vault._contents, "_storage", below):
+        yield
+
+
+def test_what_the_disk_does_not_give_is_read_in_another_place(tmp_path):
+    house = VaultHouse(tmp_path)
+    data = noise(5)
+    with house.open() as vault:
+        _, counts = packs(house, vault, [data, b"more"], [data])
+        with unreadable(house, vault, counts):
+            assert [it.problem for it in vault.verify(share=1.0).findings] == [Problem.UNREADABLE]
+            assert read(vault, key_of(data)) == data
+
+
+def test_what_cannot_be_read_stays_while_its_other_places_are_damaged(tmp_path):
+    house = VaultHouse(tmp_path)
+    data = noise(5)
+    with house.open() as vault:
+        first, counts = packs(house, vault, [data, b"more"], [data])
+        flip(first, member(first, data))
+        with unreadable(house, vault, counts):
+            heal(vault, vault.verify(share=1.0).findings)
+        assert counts.exists()
+        vault.index.clear()
+        vault.refresh()
+        assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("at", [1_000, 1_500_000, 4_999_000])
+def test_of_a_large_content_nothing_is_given_before_its_place_is_known_to_be_whole(tmp_path, at):
+    house = VaultHouse(tmp_path)
+    data = noise(1, 5_000_000)
+    with house.open() as vault:
+        house.store(vault, {b"a": data})
+        # From now on what is stored has another name each time.
+        _, versions = house.store(vault, {b"x": noise(3)})
+        withdraw(vault, [versions[0].version_id], house.clock.now_ns(), "asked")
+        run(house, vault)
+        with vault.writer() as writer:
+            put(writer, data)
+            writer.commit([])
+        assert len(house.files("objects")) == 2
+        flip(house.path / file_of(vault, data), at)
+        assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("how", [{"contents": True}, {"share": 1.0}])
+def test_what_is_condemned_and_needed_by_nobody_may_be_damaged(house, how):
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"a": noise(1)})
+        (name,) = house.kept()
+        house.store(vault, {b"b": noise(2)})
+        withdraw(vault, [versions[0].version_id], house.clock.now_ns(), "asked")
+        assert run(house, vault, grace=7 * _DAY).condemned == 1
+        flip(house.path / name, 1000)
+        assert vault.verify(**how).ok
 
 
 @pytest.mark.parametrize("size", _SIZES)

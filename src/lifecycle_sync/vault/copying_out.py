@@ -32,11 +32,16 @@ def put_again(vault: Vault, writer: VaultWriter, blobs: Iterable[bytes]) -> list
     lost = []
     for blob in blobs:
         key = key_of_blob(blob)
-        if not _put_from(vault, writer, key) and not any(
+        if _put_from(vault, writer, key):
+            continue
+        counts = vault.index.places([blob]).get(blob)
+        if not any(
             _prefer_and_put(vault, writer, key, blob, place)
             for place in vault.index.other_places(blob)
         ):
             lost.append(key)
+            if counts is not None:
+                vault.index.prefer(blob, counts)
     return lost
 
 

@@ -9,6 +9,7 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import QUARANTINE
+from lifecycle_sync.vault.whole_places import Probe
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -39,6 +40,9 @@ class Examination:
         self.report = VerifyReport()
         self.round_ns = vault.now_ns() if round_ns is None else round_ns
         self.bad: set[str] = set()
+        self.probe = Probe(vault, cancel)
+        # The contents that versions hold and that count in what is condemned, once somebody asks.
+        self.in_condemned: set[ContentKey] | None = None
         # Whether a version may name a content that was forgotten, so that nobody knows which file
         # had it: some manifest says so, or could not be asked.
         self.unsure = False

@@ -171,6 +171,7 @@ class _Healing:
             self._vault.refresh()
         lost = {key for finding in findings for key in finding.lost}
         self._report.lost = [key for key in lost if not self._gives(key)]
+        # Wherever they lie, they are not whole there.
         self._vault.index.forget(self._report.lost)
         return self._report
 
@@ -199,7 +200,9 @@ class _Healing:
     def _heal_stored(self, name: str, lost: tuple[ContentKey, ...], now: Hashed) -> None:
         """A pack, or a part of an object, that no copy has."""
         known = self._contents_of(name)
-        wanted = known if now.error else lost
+        # What is looked for elsewhere and is not whole there may be whole here.
+        beside = self._vault.index.keys_beside(_sha256(name))
+        wanted = [*(known if now.error else lost), *(it for it in beside if not self._gives(it))]
         try:
             kept = {} if now.missing else self._whole_members(name)
         except VaultKeyError as error:
@@ -223,8 +226,7 @@ class _Healing:
 
     def _contents_of(self, name: str) -> list[ContentKey]:
         """The contents that are looked for in a file."""
-        sha256, index = digest_named(name), self._vault.index
-        assert sha256 is not None, "only such names come here"
+        sha256, index = _sha256(name), self._vault.index
         if not name.startswith(PACKS):
             return index.keys_of_part(sha256)
         place = index.pack_number(sha256)
@@ -238,11 +240,14 @@ class _Healing:
             return False
         return True
 
+    def _is_relied_on(self, key: ContentKey) -> bool:
+        """Whether the vault gives it whole, and not from what is condemned."""
+        return bool(self._vault.contains([key])) and self._gives(key)
+
     # -- whole files -----------------------------------------------------------------------
 
     def _from_copy(self, name: str, lost: tuple[ContentKey, ...]) -> bool:
-        sha256 = digest_named(name)
-        assert sha256 is not None, "only such names come here"
+        sha256 = _sha256(name)
         self._unread = ""
         if self._away:
             self._unread = f"may be whole in the copy {self._away[0]}, which cannot be used now"
@@ -300,8 +305,12 @@ class _Healing:
         except (FrameError, StorageError):
             return {}
         places = self._vault.index.places([key_blob(key) for key in found])
-        # What lies elsewhere is looked for there.
-        return {key: it for key, it in found.items() if places.get(key_blob(key), place) == place}
+        # What lies elsewhere, and is whole there, is looked for there.
+        return {
+            key: it
+            for key, it in found.items()
+            if places.get(key_blob(key), place) == place or not self._gives(key)
+        }
 
     def _restore_contents(
         self, name: str, lost: Iterable[ContentKey], kept: dict[ContentKey, bytes]
@@ -313,7 +322,7 @@ class _Healing:
                 writer.add(key, content, again=True)
             counts: dict[str, int] = {}
             for key in lost:
-                if key in kept or (key not in there and self._vault.contains([key])):
+                if key in kept or (key not in there and self._is_relied_on(key)):
                     continue
                 if put_again(self._vault, writer, [key_blob(key)]):
                     source = restore_from(self._sources, writer, key)
@@ -356,6 +365,12 @@ class _Healing:
                 self._restore_contents(other, (), self._whole_members(other))
         # All that can be had of it is told by others now.
         self._gone.append(name)
+
+
+def _sha256(name: str) -> bytes:
+    sha256 = digest_named(name)
+    assert sha256 is not None, "only such names come here"
+    return sha256
 
 
 def restore_from(sources: Iterable[Source], writer: VaultWriter, key: ContentKey) -> str:

@@ -5,7 +5,7 @@ A SQLite file beside the vault's user, never in the vault.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -279,24 +279,15 @@ class Index(IndexChecks, IndexPruned):
         )
         return {row[0]: PackPlace._make(row[1:]) for row in rows}
 
-    def forget(self, keys: Iterable[ContentKey], damaged: Collection[bytes] = ()) -> None:
-        """Forget the places of contents that were found damaged there. Another one counts from then
-        on, if there is one of which no file is `damaged` (by their SHA-256); else they are stored
-        anew by whoever has them."""
+    def forget(self, keys: Iterable[ContentKey]) -> None:
+        """Forget where contents lie that were found damaged, so that they are stored anew."""
         with self._use(write=True) as connection:
             self._moved += 1
-            for key in keys:
-                self._forget(connection, key_blob(key), damaged)
+            connection.executemany(
+                "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
+            )
             # With it: who comes after one that was killed has to miss them, too.
             self.forget_claims()
-
-    def _forget(self, connection: Connection, blob: bytes, damaged: Collection[bytes]) -> None:
-        connection.execute("DELETE FROM content WHERE key = ?", (blob,))
-        # What is condemned holds it, too, until it is deleted.
-        for place in sorted(self.other_places(blob), key=self.is_condemned):
-            if not any(sha256 in damaged for sha256, _ in self.files_of(place)):
-                self._let_count(connection, blob, place)
-                break
 
     def packs(self) -> Iterator[tuple[int, bytes, int]]:
         """Number, SHA-256 and length of every pack that is referred to, and not condemned."""
@@ -339,6 +330,17 @@ class Index(IndexChecks, IndexPruned):
             rows = connection.execute(
                 "SELECT key FROM object JOIN content ON place = -id WHERE instr(parts, ?)",
                 (sha256.hex(),),
+            ).fetchall()
+        return [key_of_blob(key) for (key,) in rows]
+
+    def keys_beside(self, sha256: bytes) -> list[ContentKey]:
+        """The contents that lie in a pack or in objects with this part, and count elsewhere, or
+        nowhere. Reads all that there are."""
+        with self._use() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT key FROM other_place WHERE place IN (SELECT id FROM pack"
+                " WHERE sha256 = ?1 UNION ALL SELECT -object FROM part WHERE sha256 = ?1)",
+                (sha256,),
             ).fetchall()
         return [key_of_blob(key) for (key,) in rows]
 

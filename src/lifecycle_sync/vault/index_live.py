@@ -16,13 +16,6 @@ from lifecycle_sync.vault.index_pruned import IS_CONDEMNED
 from lifecycle_sync.vault.pack import MEMBER_OVERHEAD, Member
 
 _SCHEMA = """
-DROP TABLE IF EXISTS temp.told;
-DROP TABLE IF EXISTS temp.live;
-DROP TABLE IF EXISTS temp.going;
-DROP TABLE IF EXISTS temp.used;
-DROP TABLE IF EXISTS temp.moving;
-DROP TABLE IF EXISTS temp.beside;
-DROP TABLE IF EXISTS temp.looked;
 CREATE TEMP TABLE told (key BLOB, version_id BLOB, at_ns INTEGER, lines INTEGER);
 CREATE TEMP TABLE live (key BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE going (version_id BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -31,9 +24,10 @@ CREATE TEMP TABLE moving (
     place INTEGER, offset INTEGER, stored INTEGER, size INTEGER, key BLOB,
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
-CREATE TEMP TABLE beside (id INTEGER PRIMARY KEY, key BLOB, place INTEGER);
-CREATE TEMP TABLE looked (key BLOB, place INTEGER, PRIMARY KEY (key, place)) WITHOUT ROWID;
+CREATE TEMP TABLE beside (id INTEGER PRIMARY KEY, key BLOB);
+CREATE TEMP TABLE going_place (place INTEGER PRIMARY KEY);
 """
+_TABLES = ("told", "live", "going", "used", "moving", "beside", "going_place")
 # Of keys and ids that stand one after the other, and times as JSON.
 _ADD = """
 INSERT INTO told SELECT substr(?1, ?2 * key + 1, ?2), substr(?3, 16 * key + 1, 16), value, {}
@@ -49,6 +43,14 @@ _TAKE_UP = """
 INSERT OR IGNORE INTO live SELECT key FROM staying ORDER BY key;
 DROP TABLE staying;
 DELETE FROM told;
+"""
+# What lies in places that go beside the one that counts, and does not count in one that was made
+# since; in the order in which it is read there.
+_BESIDE = """
+INSERT INTO beside (key) SELECT DISTINCT o.key FROM other_place o
+CROSS JOIN going_place USING (place) CROSS JOIN live l ON l.key = o.key
+LEFT JOIN content c ON c.key = o.key
+WHERE c.place IS NULL OR c.place BETWEEN ? AND ? ORDER BY c.place, c.offset
 """
 # Both are in the order of their keys.
 _USED = """
@@ -68,19 +70,6 @@ _PARTLY_USED = """
 SELECT id, sha256, length FROM pack JOIN used ON place = id
 WHERE id > ? AND NOT condemned AND stored + count * ? + ? < length * ? ORDER BY id LIMIT ?
 """
-# What lies in a place beside the one that counts, in the order in which it is read there.
-_BESIDE = """
-INSERT INTO beside (key, place)
-SELECT o.key, o.place FROM other_place o CROSS JOIN live l ON l.key = o.key
-LEFT JOIN content c ON c.key = o.key LEFT JOIN used u ON u.place = o.place
-LEFT JOIN pack p ON p.id = o.place WHERE {} ORDER BY c.place, c.offset
-"""
-# Of those the places that are about to go, for want of use or because there is little.
-_IS_GOING = f"""
-NOT {IS_CONDEMNED.format("o.place")} AND (
-    u.place IS NULL OR (o.place > 0 AND u.stored + u.count * ? + ? < p.length * ?)
-) AND NOT EXISTS (SELECT 1 FROM looked k WHERE k.key = o.key AND k.place = o.place)
-"""  # noqa: S608
 _IS_ANY_CONDEMNED = f"SELECT EXISTS (SELECT 1 FROM used WHERE {IS_CONDEMNED.format('place')})"  # noqa: S608
 _CHUNK = 500
 _GOING = 5_000
@@ -111,8 +100,18 @@ class Live:
         self.stay: dict[Lines, bool] = {}
         # Of which places it was worked out what of them is used.
         self._as_of: tuple[int, int] | None = None
+        self._drop()
         with index.raw() as connection:
             connection.execute(_SCHEMA)
+            # The last object, as a place, and the last pack that was there when this began.
+            self._newest: tuple[int, int] = connection.execute(
+                "SELECT -(SELECT coalesce(max(id), 0) FROM object),"
+                " (SELECT coalesce(max(id), 0) FROM pack)"
+            ).fetchone()
+
+    def believe_nothing(self) -> None:
+        """The places have other numbers now: which of them were made since, nobody knows."""
+        self._newest = (-(2**62), 2**62)
 
     def leave_out(self, version_ids: Iterable[bytes]) -> None:
         """Count these versions as pruned, for who only wants to know."""
@@ -212,27 +211,20 @@ class Live:
             ).fetchall()
         return [Pack._make(row) for row in rows]
 
-    def beside(self, share: float) -> Iterator[tuple[bytes, int]]:
-        """Contents, and the packs (or minus the objects) that hold them beside the place that
-        counts, where nothing, or less than this share, of those is used. Each comes once."""
-        self._find_beside(_IS_GOING, MEMBER_OVERHEAD, FIXED, share)
+    def beside(self, names: Iterable[bytes]) -> Iterator[bytes]:
+        """Contents that lie in these files (by their SHA-256) beside the place that counts, but for
+        what was stored since this began."""
         with self._index.transaction() as connection:
-            connection.execute("INSERT INTO looked SELECT key, place FROM beside")
-        return self._beside()
-
-    def beside_condemned(self) -> Iterator[tuple[bytes, int]]:
-        """The same of places that are condemned, each time anew."""
-        self._find_beside(IS_CONDEMNED.format("o.place"))
-        return self._beside()
-
-    def _find_beside(self, condition: str, *values: object) -> None:
-        with self._index.transaction() as connection:
+            connection.execute("DELETE FROM going_place")
             connection.execute("DELETE FROM beside")
-            connection.execute(_BESIDE.format(condition), values)
-
-    def _beside(self) -> Iterator[tuple[bytes, int]]:
-        for _, key, place in self._paged("SELECT id, key, place FROM beside WHERE id > ?"):
-            yield key, place
+            for sql in (
+                "INSERT OR IGNORE INTO going_place SELECT id FROM pack WHERE sha256 = ?",
+                "INSERT OR IGNORE INTO going_place SELECT -object FROM part WHERE sha256 = ?",
+            ):
+                connection.executemany(sql, ((name,) for name in names))
+            connection.execute(_BESIDE, self._newest)
+        for _, key in self._paged("SELECT id, key FROM beside WHERE id > ?"):
+            yield key
 
     def gather(self, packs: Sequence[Pack]) -> None:
         """Look up what is used of these packs, for `members`."""
@@ -290,6 +282,9 @@ class Live:
             last = rows[-1][0]
 
     def close(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
         with self._index.raw() as connection:
-            for table in ("told", "live", "going", "used", "moving", "beside", "looked"):
+            for table in _TABLES:
                 connection.execute(f"DROP TABLE IF EXISTS temp.{table}")

@@ -150,20 +150,20 @@ class IndexPruned(IndexFile):
             ).fetchall()
         return [place for (place,) in rows]
 
-    def prefer(self, blob: bytes, place: int) -> None:
-        """Let another place of a content be the one that counts."""
+    def prefer(self, blob: bytes, place: int, *, forget: bool = False) -> None:
+        """Let another place of a content be the one that counts, and `forget` that one."""
         with self._use(write=True) as connection:
-            self._let_count(connection, blob, place)
-
-    def _let_count(self, connection: Connection, blob: bytes, place: int) -> None:
-        row = connection.execute(
-            "SELECT key, place, offset, stored, size FROM other_place WHERE key = ? AND place = ?",
-            (blob, place),
-        ).fetchone()
-        if row is not None:
-            self._moved += 1
-            _keep_others(connection, [blob], place)
-            connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
+            row = connection.execute(
+                "SELECT key, place, offset, stored, size FROM other_place"
+                " WHERE key = ? AND place = ?",
+                (blob, place),
+            ).fetchone()
+            if row is not None:
+                self._moved += 1
+                if forget:
+                    connection.execute("DELETE FROM content WHERE key = ?", (blob,))
+                _keep_others(connection, [blob], place)
+                connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?)", row)
 
     # -- strays ----------------------------------------------------------------------------
 

@@ -47,8 +47,6 @@ class Needed:
         self._read: set[str] = set()
         self._followed: set[str] = set()
         self._ahead: threading.Thread | None = None
-        # Whether the index lacked contents that were found damaged.
-        self.is_damaged = False
         # Set when what was read ahead is of no use any more.
         self._closing = threading.Event()
 
@@ -123,8 +121,8 @@ class Needed:
         self.live.sum_up()
         if self.live.unplaced():
             # What was found damaged is forgotten by the index, and still no reason to delete it.
-            self.is_damaged = True
             self._index.clear()
+            self.live.believe_nothing()
             self.vault.refresh()
             self._refuse_damage()
             self.live.sum_up()

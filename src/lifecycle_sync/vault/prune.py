@@ -37,7 +37,7 @@ from lifecycle_sync.vault.index_pruned import Condemned
 from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.salvage import stored_files
 from lifecycle_sync.vault.sealing import opened
-from lifecycle_sync.vault.whole_places import WholePlaces
+from lifecycle_sync.vault.whole_places import damaged_elsewhere
 
 if TYPE_CHECKING:
     from lifecycle_sync.vault.vault import Vault
@@ -166,7 +166,6 @@ class _Pruning:
         self._progress = progress or (lambda files, size: None)
         self._cancel = cancel or CancelToken()
         self._needed = needed or Needed(vault, self._cancel)
-        self._whole_places = WholePlaces(self._needed, self._cancel)
         # Contents that were copied since a manifest told of it.
         self._uncommitted = 0
         self.report = PruneReport()
@@ -185,7 +184,6 @@ class _Pruning:
         self._needed.catch_up()
         # First what makes room.
         self._delete()
-        self._whole_places.rely_on_whole(self._repack_below)
         self._condemn_unused()
         try:
             self._empty_packs()
@@ -342,7 +340,8 @@ class _Pruning:
             return
         # All of it was condemned before the manifests are listed now: see `writer.py`.
         self._needed.catch_up()
-        kept = self._copy_out_needed(write=write)
+        names = [it.sha256 for _, _, it in due]
+        kept = self._copy_out_needed(names, write=write)
         for name, _size, it in due:
             if it.sha256 in kept and name not in report.unsaved:
                 report.unsaved.append(name)
@@ -379,12 +378,13 @@ class _Pruning:
                 (due if over else waiting).append((name, size, it))
         return due, waiting
 
-    def _copy_out_needed(self, *, write: bool) -> set[bytes]:
-        """Store anew what versions need and lies in nothing but what is condemned, or is damaged
-        elsewhere; the names of what has to stay because something in it cannot be read."""
+    def _copy_out_needed(self, going: Sequence[bytes], *, write: bool) -> set[bytes]:
+        """Store anew what versions need and lies in nothing but what is condemned, or in what is
+        going and whole nowhere else; the names of what has to stay because something in it cannot
+        be read."""
         kept: set[bytes] = set()
-        condemned = self._needed.live.in_condemned()
-        for blobs in chain(condemned, self._whole_places.damaged_elsewhere()):
+        elsewhere = damaged_elsewhere(self._needed, going, self._cancel)
+        for blobs in chain(self._needed.live.in_condemned(), elsewhere):
             self._cancel.check()
             lost = [key_of_blob(blob) for blob in blobs]
             if write:

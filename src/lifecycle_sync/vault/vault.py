@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from lifecycle_sync.cancel import CancelToken
@@ -33,7 +33,7 @@ from lifecycle_sync.vault.format import (
     pack_name,
 )
 from lifecycle_sync.vault.heads import note_head, read_head
-from lifecycle_sync.vault.index import Index, ObjectPlace, key_blob
+from lifecycle_sync.vault.index import Index, ObjectPlace, Place, key_blob
 from lifecycle_sync.vault.manifest import Header
 from lifecycle_sync.vault.recipients import note_recipients
 from lifecycle_sync.vault.sealing import SealedStorage, stored_name
@@ -276,19 +276,14 @@ class Vault:
             self.storage.size(name_of(sha256)) == length for sha256, length in files
         )
 
-    def turn_elsewhere(self, blob: bytes, bad: Container[str] = ()) -> bool:
-        """Let another place of a content count whose files are all there, and none of them `bad`;
-        False where there is none."""
+    def turn_elsewhere(self, blob: bytes) -> bool:
+        """Let another place of a content count whose files are all there; False where there is
+        none."""
         for place in self.index.other_places(blob):
-            if self.is_there(place) and not any(it in bad for it in self.names_of(place)):
+            if self.is_there(place):
                 self.index.prefer(blob, place)
                 return True
         return False
-
-    def names_of(self, place: int) -> list[str]:
-        """The files of a place (a pack, or minus an object)."""
-        name_of: Callable[[bytes], str] = pack_name if place > 0 else object_name
-        return [name_of(sha256) for sha256, _ in self.index.files_of(place)]
 
     def endangered(self, blobs: Sequence[bytes]) -> list[bytes]:
         """Those of the keys (as `key_blob` has them) that lie in what is condemned, or nowhere."""
@@ -337,6 +332,10 @@ class Vault:
         Of an encrypted vault without a key it is the stored bytes that are compared with their
         names. Raises as `read`."""
         self._contents.check(key)
+
+    def check_at(self, key: ContentKey, place: Place) -> None:
+        """The same of one of its places, wherever it is looked for."""
+        self._contents.check_at(key, place)
 
     # -- writing and checking --------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.contents import names_of
 from lifecycle_sync.vault.examination import HERE, Examination
 from lifecycle_sync.vault.findings import Finding, Problem, VerifyReport
 from lifecycle_sync.vault.format import (
@@ -23,11 +24,8 @@ from lifecycle_sync.vault.format import (
     RESTORE_NAME,
     SUMS_NAME,
     UPLOAD_FOLDERS,
-    object_name,
-    pack_name,
 )
-from lifecycle_sync.vault.hashing import digest_named, hash_file
-from lifecycle_sync.vault.index import ObjectPlace
+from lifecycle_sync.vault.hashing import hash_file
 from lifecycle_sync.vault.verify_front import check_front
 from lifecycle_sync.vault.verify_manifests import check_manifests
 from lifecycle_sync.vault.verify_sample import hash_stored
@@ -58,6 +56,7 @@ def verify(
     # What was damaged when the vault was opened may have been mended since.
     vault.catalogue.damaged.clear()
     vault.refresh()
+    cut_off = True
     try:
         _examine(look)
         look_again(look)
@@ -66,28 +65,44 @@ def verify(
         report.litter = vault.storage.litter(UPLOAD_FOLDERS)
         if share and not contents:
             hash_stored(look, share, before_ns, pace)
+        cut_off = False
     finally:
         # What was found by one who is cut off is found.
-        lost = [key for it in report.findings for key in it.lost if _is_looked_for(vault, it, key)]
-        if lost:
-            damaged = map(digest_named, {it.subject for it in report.findings})
-            vault.index.forget(lost, {it for it in damaged if it is not None})
+        _look_elsewhere(look, cut_off=cut_off)
     return report
 
 
-def _is_looked_for(vault: Vault, it: Finding, key: ContentKey) -> bool:
+def _look_elsewhere(look: Examination, *, cut_off: bool) -> None:
+    """Let what is lost count where it is whole; the rest is forgotten, to be stored anew."""
+    damaged: dict[str, bool] = {}
+    lost = [
+        key
+        for it in look.report.findings
+        for key in it.lost
+        if _is_looked_for(look.vault, it, key, damaged)
+    ]
+    left = set(lost)
+    try:
+        for key in () if cut_off else lost:
+            if look.probe.turn(key):
+                left.discard(key)
+    finally:
+        if left:
+            look.vault.index.forget(left)
+
+
+def _is_looked_for(vault: Vault, it: Finding, key: ContentKey, damaged: dict[str, bool]) -> bool:
     """Whether a lost content has not been healed meanwhile by somebody else: the same file, or by
-    one elsewhere that the index knows of."""
+    one elsewhere that the index knows of. `damaged` says of which files it is known by now."""
     place = vault.index.place(key)
     if place is None or not it.subject.startswith((f"{PACKS}/", f"{OBJECTS}/")):
         return True
-    if isinstance(place, ObjectPlace):
-        here = it.subject in [object_name(part.sha256) for part in place.parts]
-    else:
-        here = it.subject == pack_name(place.sha256)
+    here = it.subject in names_of(place)
     if not here or it.problem is Problem.CONTRADICTORY:
         return here
-    return bool(hash_file(vault.storage, it.subject).fault)
+    if it.subject not in damaged:
+        damaged[it.subject] = bool(hash_file(vault.storage, it.subject).fault)
+    return damaged[it.subject]
 
 
 def _examine(look: Examination) -> None:
@@ -110,7 +125,6 @@ def look_again(look: Examination) -> None:
         again = Examination(vault, contents=False, round_ns=look.round_ns, cancel=look.cancel)
         certain = [it for it in report.findings if it not in doubtful]
         seen = {it.subject for it in certain}
-        again.bad |= seen
         _examine(again)
         more = [it for it in again.report.findings if it.subject not in seen]
         report.findings = certain + more

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from lifecycle_sync.errors import StorageError, StorageMissingError
+from lifecycle_sync.errors import StorageError, StorageMissingError, VaultError
 from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.vault.content_lines import ObjectPart
 from lifecycle_sync.vault.examination import BATCH, HERE, Examination
 from lifecycle_sync.vault.findings import Problem
@@ -53,8 +54,8 @@ def check_packs(look: Examination) -> None:
 
 
 def _missed(look: Examination, keys: Sequence[ContentKey]) -> tuple[ContentKey, ...]:
-    """Those of the contents of a file that is missing which no other place has."""
-    return tuple(it for it in keys if not look.vault.turn_elsewhere(key_blob(it), look.bad))
+    """Those of the contents of a file that is missing which are whole in no other place."""
+    return tuple(it for it in keys if not look.probe.turn(it))
 
 
 def _check_others(look: Examination, folder: str) -> None:
@@ -144,17 +145,43 @@ def explain(look: Examination, it: Hashed, size: int) -> None:
     sha256, index = digest_named(it.name), look.vault.index
     assert sha256 is not None, "only such files are read"
     place = index.pack_number(sha256) if it.name.startswith(PACKS) else None
-    if it.error:
+    members = [] if place is None else index.members(place)
+    keys = [member.key for member in members] or index.keys_of_part(sha256)
+    if index.are_condemned([sha256]):
+        keys = _needed(look, keys)
+        if not keys:
+            # It is about to go, and nobody misses it.
+            return
+    if it.missing:
+        look.found(Problem.MISSING, it.name, it.fault, _missed(look, keys))
+    elif it.error:
         look.found(Problem.UNREADABLE, it.name, it.fault)
-    elif place is not None and not it.missing:
+    elif place is not None:
         check_pack(look, place, it.name, sha256)
     else:
-        members = [] if place is None else index.members(place)
-        keys = [member.key for member in members] or index.keys_of_part(sha256)
-        if it.missing:
-            look.found(Problem.MISSING, it.name, it.fault, _missed(look, keys))
-        else:
-            look.found(Problem.DAMAGED, it.name, f"{it.fault} ({size} bytes)", tuple(keys))
+        look.found(Problem.DAMAGED, it.name, f"{it.fault} ({size} bytes)", tuple(keys))
+
+
+def _needed(look: Examination, keys: Sequence[ContentKey]) -> list[ContentKey]:
+    """Those of the contents of something condemned that versions hold; all where nobody knows."""
+    if look.in_condemned is None:
+        try:
+            look.in_condemned = set(_held_in_condemned(look))
+        except VaultError:
+            return list(keys)
+    return [key for key in keys if key in look.in_condemned]
+
+
+def _held_in_condemned(look: Examination) -> Iterator[ContentKey]:
+    """Reads all versions. Raises `VaultError` where a manifest cannot be read, `CancelledError`."""
+    vault = look.vault
+    events = vault.events(vault.manifests())
+    held = (it.content for it in events if isinstance(it, VersionEvent) and it.content)
+    while batch := list(islice(held, BATCH)):
+        look.step(0, 0)
+        places = vault.index.places([key_blob(key) for key in batch])
+        condemned = {it for it in set(places.values()) if vault.index.is_condemned(it)}
+        yield from (key for key in batch if places.get(key_blob(key)) in condemned)
 
 
 def check_objects(look: Examination) -> None:

@@ -7,81 +7,85 @@ deleted. Which place counts the index knows, and not whether it is damaged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lifecycle_sync.errors import LifecycleError
-from lifecycle_sync.vault.frames import FrameError
-from lifecycle_sync.vault.index import key_of_blob
+from lifecycle_sync.model.content import ContentKey
+from lifecycle_sync.vault.contents import names_of
+from lifecycle_sync.vault.hashing import hash_file
+from lifecycle_sync.vault.index import Place, key_blob, key_of_blob
 
 if TYPE_CHECKING:
     from lifecycle_sync.cancel import CancelToken
     from lifecycle_sync.vault.needed import Needed
+    from lifecycle_sync.vault.vault import Vault
 
 _BATCH = 500
 
 
-class WholePlaces:
-    """The places of what one vault needs. For one thread."""
+class Probe:
+    """Asks places whether contents are whole there, by what the disk has. For one thread, and for
+    as long as nobody mends what is damaged."""
 
-    def __init__(self, needed: Needed, cancel: CancelToken) -> None:
-        self._needed = needed
-        self._vault = needed.vault
-        self._index = needed.vault.index
+    def __init__(self, vault: Vault, cancel: CancelToken | None) -> None:
+        self._vault = vault
+        self._index = vault.index
         self._cancel = cancel
-        # Places that are read from the disk by now, and not from memory.
-        self._dropped: set[int] = set()
+        # Files that are read from the disk by now, and not from memory.
+        self._dropped: set[str] = set()
+        # Without a key whole files are compared with their names, each once.
+        self._right: dict[str, bool] = {}
 
-    def rely_on_whole(self, share: float) -> None:
-        """Read what counts and lies as well in a place that is about to go, because nothing of that
-        is used, or less than this share: where it is damaged the other place counts, and stays."""
-        moved = True
-        while moved:
-            moved = False
-            for blob, place in self._needed.live.beside(share):
-                moved |= self._relies_on(blob, place)
-            # Of what counted before perhaps nothing is used now.
-            self._needed.live.sum_up()
-
-    def _relies_on(self, blob: bytes, place: int) -> bool:
-        """Whether a content is from now on relied on in this place."""
-        counts = self._index.places([blob]).get(blob)
-        if self._is_whole(blob, counts):
+    def is_whole(self, key: ContentKey, place: Place | None) -> bool:
+        """Whether a content is whole in a place. Raises `CancelledError`."""
+        if place is None:
             return False
-        self._index.prefer(blob, place)
-        if self._is_whole(blob, place):
-            return True
-        if counts is not None:
-            self._index.prefer(blob, counts)
-        return False
-
-    def damaged_elsewhere(self) -> Iterator[list[bytes]]:
-        """Contents that are condemned and not deleted yet in one place, and not whole in the one
-        that counts, some at a time. Nothing is read unless damage was found and not healed."""
-        if not self._needed.is_damaged:
-            return
-        there: dict[int, bool] = {}
-        found: list[bytes] = []
-        for blob, place in self._needed.live.beside_condemned():
-            if place not in there:
-                there[place] = self._vault.is_there(place)
-            if there[place] and not self._is_whole(blob, self._index.places([blob]).get(blob)):
-                found.append(blob)
-            if len(found) >= _BATCH:
-                yield found
-                found = []
-        if found:
-            yield found
-
-    def _is_whole(self, blob: bytes, counts: int | None) -> bool:
-        """Whether a content is whole in the place that counts, by what the disk has."""
-        self._cancel.check()
-        if counts is not None and counts not in self._dropped:
-            self._dropped.add(counts)
-            for name in self._vault.names_of(counts):
+        if self._cancel is not None:
+            self._cancel.check()
+        names = names_of(place)
+        if not self._vault.has_key:
+            return all(map(self._is_right, names))
+        for name in names:
+            if name not in self._dropped:
+                self._dropped.add(name)
                 self._vault.storage.drop_cache(name)
         try:
-            self._vault.check(key_of_blob(blob))
-        except (LifecycleError, FrameError):
+            self._vault.check_at(key, place)
+        except LifecycleError:
             return False
         return True
+
+    def _is_right(self, name: str) -> bool:
+        if name not in self._right:
+            self._right[name] = not hash_file(self._vault.storage, name, cancel=self._cancel).fault
+        return self._right[name]
+
+    def turn(self, key: ContentKey) -> bool:
+        """Let another place count in which a content is whole, and forget the one that counted;
+        False where it is whole in none. Raises `CancelledError`."""
+        blob = key_blob(key)
+        # What is condemned holds it, too, until it is deleted.
+        for number in sorted(self._index.other_places(blob), key=self._index.is_condemned):
+            if self.is_whole(key, self._index.place_beside(key, number)):
+                self._index.prefer(blob, number, forget=True)
+                return True
+        return False
+
+
+def damaged_elsewhere(
+    needed: Needed, names: Iterable[bytes], cancel: CancelToken
+) -> Iterator[list[bytes]]:
+    """Contents that lie in these condemned files, by their SHA-256, and are not whole in the place
+    that counts; some at a time. What was copied since `needed` was made is believed."""
+    probe = Probe(needed.vault, cancel)
+    found: list[bytes] = []
+    for blob in needed.live.beside(names):
+        key = key_of_blob(blob)
+        if not probe.is_whole(key, needed.vault.index.place(key)):
+            found.append(blob)
+        if len(found) >= _BATCH:
+            yield found
+            found = []
+    if found:
+        yield found
