@@ -379,6 +379,25 @@ def test_what_is_looked_for_elsewhere_is_not_set_aside_while_it_is_not_whole_the
         assert read(vault, key_of(data)) == data
 
 
+def test_a_frame_with_a_fault_is_not_copied(tmp_path):
+    """The content is right, and the checksum of its frame alone is not."""
+    house = VaultHouse(tmp_path)
+    contents = [noise(number) for number in range(8)]
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"%d" % n: data for n, data in enumerate(contents)})
+        withdraw(vault, [it.version_id for it in versions[3:]], house.clock.now_ns(), "asked")
+        (pack,) = house.files("packs")
+        flip(pack, member(pack, contents[0]) - 100 + len(contents[0]) + 1)
+        assert len(run(house, vault).unsaved) == 1
+        found = vault.verify(share=1.0).findings
+        healed = heal(vault, found, sources=[Source("a file", Having(contents[0]))])
+        assert healed.lost == []
+        assert run(house, vault).unsaved == []
+        assert vault.verify(contents=True).ok
+        for data in contents[:3]:
+            assert read(vault, key_of(data)) == data
+
+
 @pytest.mark.parametrize("manifest", [True, False])
 def test_what_is_whole_nowhere_is_relied_on_by_nobody_after_a_healing(house, manifest):
     data = noise(5)

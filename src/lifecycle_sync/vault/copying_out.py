@@ -14,7 +14,7 @@ from lifecycle_sync.errors import NotFoundError, StorageError, VaultCorruptError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import PrunedEvent, VersionEvent
 from lifecycle_sync.vault.format import pack_name
-from lifecycle_sync.vault.frames import FrameError, key_of, raw_content, unpack_frame
+from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.index import ObjectPlace, PackPlace, key_blob, key_of_blob
 from lifecycle_sync.vault.pack import repacked
 from lifecycle_sync.vault.sealing import opened
@@ -69,10 +69,8 @@ def _put_from(vault: Vault, writer: VaultWriter, key: ContentKey) -> bool:
 
 def put_member(writer: VaultWriter, key: ContentKey, size: int, stored: bytes) -> None:
     """Store what a member of a pack holds. Raises `FrameError` where that is not what its key
-    says."""
-    content = raw_content(stored, size)
-    if content is None:
-        content = unpack_frame(stored, size)
+    says, or its frame has a fault, which would be copied with it."""
+    content = unpack_frame(stored, size)
     if key_of(key.algorithm, content).digest != key.digest:
         raise FrameError(f"other bytes than {key} names")
     writer.add_packed(key.algorithm, [repacked(key, size, stored)])
