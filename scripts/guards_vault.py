@@ -133,8 +133,8 @@ PROOFS = [
     Proof(
         "what verify finds damaged is looked for elsewhere",
         f"{_PACKAGE}/vault/verify.py",
-        "            if look.probe.turn(key):\n                left.discard(key)\n",
-        "            pass\n",
+        "            if look.probe.is_whole(key, counts) or look.probe.turn(key):\n",
+        "            if look.probe.is_whole(key, counts):\n",
         f"{_PLACES}::test_what_verify_finds_damaged_counts_where_it_is_whole",
     ),
     Proof(

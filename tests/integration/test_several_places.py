@@ -13,12 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
-from lifecycle_sync.errors import (
-    LifecycleError,
-    NotFoundError,
-    StorageError,
-    VaultCorruptError,
-)
+from lifecycle_sync.errors import LifecycleError, StorageError, VaultCorruptError
 from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import CondemnedEvent, VersionEvent
 from lifecycle_sync.storage.local import LocalStorage
@@ -379,6 +374,20 @@ def test_what_is_looked_for_elsewhere_is_not_set_aside_while_it_is_not_whole_the
         assert read(vault, key_of(data)) == data
 
 
+def test_what_can_be_read_of_a_damaged_object_is_not_set_aside_with_it(tmp_path):
+    """The bytes that changed are of no content: they say which part it is."""
+    house = VaultHouse(tmp_path)
+    data = noise(1, SMALL_SIZE_MAX + 500)
+    with house.open() as vault:
+        house.store(vault, {b"a": data})
+        (path,) = house.files("objects")
+        flip(path, path.stat().st_size - 3)
+        healed = heal(vault, vault.verify(share=1.0).findings)
+        assert healed.lost == []
+        assert vault.verify(contents=True).ok
+        assert read(vault, key_of(data)) == data
+
+
 def test_a_frame_with_a_fault_is_not_copied(tmp_path):
     """The content is right, and the checksum of its frame alone is not."""
     house = VaultHouse(tmp_path)
@@ -555,7 +564,7 @@ def test_what_a_prune_deletes_while_it_is_to_be_read_is_no_damage(house, told, m
         assert [it.problem for it in report.findings] == ([] if told else [Problem.MISSING])
         if not told:
             assert report.findings[0].lost == (key_of(data),)
-            with pytest.raises(NotFoundError):
+            with pytest.raises(VaultCorruptError, match="is missing"):
                 read(vault, key_of(data))
 
 

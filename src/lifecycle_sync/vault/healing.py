@@ -202,7 +202,8 @@ class _Healing:
         known = self._contents_of(name)
         # What is looked for elsewhere and is not whole there may be whole here.
         beside = self._vault.index.keys_beside(_sha256(name))
-        wanted = [*(known if now.error else lost), *(it for it in beside if not self._gives(it))]
+        missed = (key for key in beside if not self._gives(key))
+        wanted = dict.fromkeys((*(known if now.error else lost), *missed))
         try:
             kept = {} if now.missing else self._whole_members(name)
         except VaultKeyError as error:

@@ -280,12 +280,17 @@ class Index(IndexChecks, IndexPruned):
         return {row[0]: PackPlace._make(row[1:]) for row in rows}
 
     def forget(self, keys: Iterable[ContentKey]) -> None:
-        """Forget where contents lie that were found damaged, so that they are stored anew."""
+        """Rely no more on where contents lie that were found damaged, so that they are stored anew.
+        Nothing counts then, and who reads looks there all the same."""
         with self._use(write=True) as connection:
             self._moved += 1
+            blobs = [(key_blob(key),) for key in keys]
             connection.executemany(
-                "DELETE FROM content WHERE key = ?", ((key_blob(key),) for key in keys)
+                "INSERT OR IGNORE INTO other_place SELECT key, place, offset, stored, size"
+                " FROM content WHERE key = ?",
+                blobs,
             )
+            connection.executemany("DELETE FROM content WHERE key = ?", blobs)
             # With it: who comes after one that was killed has to miss them, too.
             self.forget_claims()
 

@@ -73,7 +73,8 @@ def verify(
 
 
 def _look_elsewhere(look: Examination, *, cut_off: bool) -> None:
-    """Let what is lost count where it is whole; the rest is forgotten, to be stored anew."""
+    """Let what is lost count where it is whole, be it in a file of which other bytes are damaged;
+    the rest is forgotten, to be stored anew."""
     damaged: dict[str, bool] = {}
     lost = [
         key
@@ -84,7 +85,8 @@ def _look_elsewhere(look: Examination, *, cut_off: bool) -> None:
     left = set(lost)
     try:
         for key in () if cut_off else lost:
-            if look.probe.turn(key):
+            counts = look.vault.index.place(key)
+            if look.probe.is_whole(key, counts) or look.probe.turn(key):
                 left.discard(key)
     finally:
         if left:
