@@ -126,7 +126,7 @@ PROOFS = [
     Proof(
         "what is looked for elsewhere, and not whole there, is not set aside",
         f"{_PACKAGE}/vault/healing.py",
-        "        beside = self._vault.index.keys_beside(_sha256(name))\n",
+        "        beside = map(key_of_blob, self._vault.index.blobs_beside(_sha256(name)))\n",
         "        beside: list[ContentKey] = []\n",
         f"{_PLACES}::test_what_is_looked_for_elsewhere_is_not_set_aside_while_it_is_not_whole_there",
     ),

@@ -134,8 +134,10 @@ def test_what_verify_finds_damaged_counts_where_it_is_whole(house, size):
     first, counts, _ = house.twice(data)
     flip(house.path / counts, 1000)
     with house.open() as vault:
-        (found,) = vault.verify(share=1.0).findings
+        report = vault.verify(share=1.0)
+        (found,) = report.findings
         assert (found.problem, found.lost) == (Problem.DAMAGED, (key_of(data),))
+        assert report.elsewhere == {key_of(data)}
         assert file_of(vault, data) == first.removesuffix(".age")
         vault.check(key_of(data))
         assert vault.contains([key_of(data)])
@@ -466,6 +468,23 @@ def test_what_the_disk_does_not_give_is_read_in_another_place(tmp_path):
         with unreadable(house, vault, counts):
             assert [it.problem for it in vault.verify(share=1.0).findings] == [Problem.UNREADABLE]
             assert read(vault, key_of(data)) == data
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_stands_before_the_end_of_a_file_that_was_cut_is_read(tmp_path, known):
+    house = VaultHouse(tmp_path)
+    data = noise(5)
+    with house.open() as vault:
+        first, counts = packs(house, vault, [data, noise(6)], [data])
+        at = member(first, data) - 100
+        first.write_bytes(first.read_bytes()[: at + 50_000])
+        flip(counts, member(counts, data))
+        if known:
+            assert vault.verify(share=1.0).findings
+        assert read(vault, key_of(data)) == data
+        healed = heal(vault, vault.verify(share=1.0).findings)
+        assert key_of(data) not in healed.lost
+        assert read(vault, key_of(data)) == data
 
 
 def test_what_cannot_be_read_stays_while_its_other_places_are_damaged(tmp_path):

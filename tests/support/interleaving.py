@@ -25,11 +25,10 @@ from lifecycle_sync.model.event import VersionEvent
 from lifecycle_sync.storage.protocol import Storage
 from lifecycle_sync.testing.memory_storage import MemoryStorage
 from lifecycle_sync.vault import age, objects, opening
+from lifecycle_sync.vault.contents import names_of
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.findings import Finding, Problem
-from lifecycle_sync.vault.format import object_name, pack_name
 from lifecycle_sync.vault.healing import Source, heal
-from lifecycle_sync.vault.index import PackPlace
 from lifecycle_sync.vault.prune import prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultKind
 from tests.support.schedule import Inline, Schedule, TurnedStorage
@@ -152,11 +151,7 @@ class Interleaving:
         with self._vault(None) as vault:
             for content in [*self._contents, *self._large]:
                 place = vault.index.place(key_of(content))
-                if isinstance(place, PackPlace):
-                    names = [pack_name(place.sha256)]
-                else:
-                    names = [object_name(it.sha256) for it in place.parts] if place else []
-                if self._spoiled.removesuffix(".age") in names:
+                if place and self._spoiled.removesuffix(".age") in names_of(place):
                     self._rotten.add(key_of(content))
 
     def _version(self, data: bytes) -> tuple[VersionEvent, bytes]:

@@ -142,7 +142,7 @@ def verify_vault(
         )
     finally:
         progress.end()
-    lost = {key for finding in report.findings for key in finding.lost}
+    lost = {key for finding in report.findings for key in finding.lost} - report.elsewhere
     healing = None
     left = frozenset(report.findings)
     if manner.heal and report.findings:
@@ -172,7 +172,7 @@ def verify_vault(
         damage=(
             *(Damage(it.problem.value, it.name, it.detail, 0, "healed", True) for it in mended),
             *(
-                _damage(vault, it, vault.file_name(it.subject), healed=it not in left)
+                _damage(vault, it, report.elsewhere, healed=it not in left)
                 for it in report.findings
             ),
         ),
@@ -310,9 +310,16 @@ def _mended_front(vault: Vault, copy: Storage) -> list[MendedFront]:
     )
 
 
-def _damage(vault: Vault, it: Finding, name: str, *, healed: bool) -> Damage:
-    remedy = "healed" if healed else _remedy(vault.kind, it, locked=bool(vault.catalogue.locked))
-    return Damage(it.problem.value, name, it.detail, len(it.lost), remedy, healed)
+def _damage(vault: Vault, it: Finding, elsewhere: set[ContentKey], *, healed: bool) -> Damage:
+    lost = len(set(it.lost) - elsewhere)
+    if healed:
+        remedy = "healed"
+    elif it.lost and not lost:
+        remedy = "what it lacks is whole in another place; `lifecycle verify --heal` sets it aside"
+    else:
+        remedy = _remedy(vault.kind, it, locked=bool(vault.catalogue.locked))
+    name = vault.file_name(it.subject)
+    return Damage(it.problem.value, name, it.detail, lost, remedy, healed)
 
 
 def _remedy(kind: VaultKind, it: Finding, *, locked: bool) -> str:

@@ -33,6 +33,7 @@ class VerifyReport:
     """What `verify` saw. `unreferenced` are files that no manifest tells of (of sessions that were
     never committed, or of manifests that are lost), `foreign` what is not the vault's, `litter`
     temporary files, `quarantined` what was found damaged and set aside; none of these is damage.
+    `elsewhere` are lost contents that are whole in another place, or in spite of the damage.
     `unknown` counts events of a newer program. `hashed` files, of so many bytes, were read whole
     and compared with their names."""
 
@@ -41,6 +42,7 @@ class VerifyReport:
     foreign: list[str] = field(default_factory=list)
     litter: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    elsewhere: set[ContentKey] = field(default_factory=set)
     manifests: int = 0
     versions: int = 0
     unknown: int = 0

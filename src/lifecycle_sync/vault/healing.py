@@ -29,7 +29,7 @@ from lifecycle_sync.vault.findings import Finding, Problem
 from lifecycle_sync.vault.format import MANIFESTS, OBJECTS, PACKS, SMALL_SIZE_MAX
 from lifecycle_sync.vault.frames import FrameError, key_of, unpack_frame
 from lifecycle_sync.vault.hashing import Hashed, digest_named, hash_file
-from lifecycle_sync.vault.index import key_blob
+from lifecycle_sync.vault.index import key_blob, key_of_blob
 from lifecycle_sync.vault.quarantine import keep_aside, set_aside
 from lifecycle_sync.vault.salvage import find_lost, salvage_manifest, whole_members
 from lifecycle_sync.vault.sealing import SealedStorage
@@ -201,7 +201,7 @@ class _Healing:
         """A pack, or a part of an object, that no copy has."""
         known = self._contents_of(name)
         # What is looked for elsewhere and is not whole there may be whole here.
-        beside = self._vault.index.keys_beside(_sha256(name))
+        beside = map(key_of_blob, self._vault.index.blobs_beside(_sha256(name)))
         missed = (key for key in beside if not self._gives(key))
         wanted = dict.fromkeys((*(known if now.error else lost), *missed))
         try:

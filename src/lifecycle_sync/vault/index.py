@@ -338,27 +338,6 @@ class Index(IndexChecks, IndexPruned):
             ).fetchall()
         return [key_of_blob(key) for (key,) in rows]
 
-    def keys_beside(self, sha256: bytes) -> list[ContentKey]:
-        """The contents that lie in a pack or in objects with this part, and count elsewhere, or
-        nowhere. Reads all that there are."""
-        with self._use() as connection:
-            rows = connection.execute(
-                "SELECT DISTINCT key FROM other_place WHERE place IN (SELECT id FROM pack"
-                " WHERE sha256 = ?1 UNION ALL SELECT -object FROM part WHERE sha256 = ?1)",
-                (sha256,),
-            ).fetchall()
-        return [key_of_blob(key) for (key,) in rows]
-
-    def holding(self, names: Sequence[bytes]) -> set[bytes]:
-        """Those of these packs and parts of objects, by their SHA-256, that contents are looked for
-        in. Reads all that there are, once for many."""
-        files = self._among("SELECT sha256, id FROM pack WHERE sha256 IN {}", names)
-        files += self._among("SELECT sha256, -object FROM part WHERE sha256 IN {}", names)
-        places = sorted({place for _, place in files})
-        rows = self._among("SELECT DISTINCT place FROM content WHERE place IN {}", places)
-        used = {place for (place,) in rows}
-        return {sha256 for sha256, place in files if place in used}
-
     def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
         last = 0
         while True:

@@ -88,6 +88,7 @@ def _look_elsewhere(look: Examination, *, cut_off: bool) -> None:
             counts = look.vault.index.place(key)
             if look.probe.is_whole(key, counts) or look.probe.turn(key):
                 left.discard(key)
+                look.report.elsewhere.add(key)
     finally:
         if left:
             look.vault.index.forget(left)
@@ -125,9 +126,9 @@ def look_again(look: Examination) -> None:
         vault.catalogue.damaged.clear()
         vault.refresh()
         again = Examination(vault, contents=False, round_ns=look.round_ns, cancel=look.cancel)
+        _examine(again)
         certain = [it for it in report.findings if it not in doubtful]
         seen = {it.subject for it in certain}
-        _examine(again)
         more = [it for it in again.report.findings if it.subject not in seen]
         report.findings = certain + more
         before, doubtful = doubtful, {it for it in more if _may_have_gone(look, it)}
