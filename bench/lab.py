@@ -152,6 +152,11 @@ class Lab:
         """The small files that are backed up, restored and deleted beside the peers."""
         return self._tree(f"small-{min(self.options.files, self.options.act_files)}")
 
+    def files_to_prune(self) -> Grown:
+        """Small files of which two versions each are as many as files are acted on elsewhere: the
+        budget is one of versions."""
+        return self._tree(f"small-{min(self.options.files, self.options.act_files) // 2}")
+
     def large(self) -> Grown:
         """The large files."""
         return self._tree("large")

@@ -21,7 +21,7 @@ _PEAK_MIB = 150
 
 def prune(lab: Lab) -> Iterator[Row]:
     """Each file has two versions with other bytes, and one is kept; nothing waits."""
-    grown = lab.files_to_act_on()
+    grown = lab.files_to_prune()
     place = grown.place / "prune"
     need_room(lab.options.scratch, 4 * grown.tree.bytes + 6 * grown.tree.files * 5000 + (1 << 26))
 
