@@ -320,7 +320,7 @@ class Interleaving:
             self._read_all(vault, self.acknowledged)
             report = vault.verify(contents=True)
             assert not report.findings, report.findings
-            assert not report.unreferenced, report.unreferenced
+            assert not report.unreferenced + report.condemned, report
 
 
 @contextmanager

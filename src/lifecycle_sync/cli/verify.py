@@ -144,6 +144,9 @@ def _sheet(outcome: VaultOutcome, manner: Manner) -> list[Block]:
         ["versions", f"{report.versions:,} in {count_text(report.manifests, 'manifest')}"],
         ["looked at", f"{count_text(report.files, 'file')}, {size_text(report.bytes)} ({how})"],
     ]
+    if report.condemned:
+        text = f"{count_text(len(report.condemned), 'file')} that a prune is to delete"
+        rows.append(["condemned", text])
     if report.unreferenced:
         text = f"{count_text(len(report.unreferenced), 'file')} that no manifest tells of (no harm)"
         rows.append(["beside", text])
@@ -223,6 +226,7 @@ def _fields(outcome: VaultOutcome) -> dict[str, Any]:
         "bytes": report.bytes if report else 0,
         "findings": [it._asdict() for it in outcome.damage],
         "affected": [{**path_fields(it.path), "version": it.number} for it in outcome.affected],
+        "condemned": report.condemned if report else [],
         "unreferenced": report.unreferenced if report else [],
         "hashed": {
             "files": report.hashed if report else 0,

@@ -163,7 +163,7 @@ def verify_vault(
     if mended:
         healing = healing or HealReport()
         healing.healed[:0] = [Healed(it.name, it.source, 0) for it in mended]
-    for names in (report.unreferenced, report.quarantined):
+    for names in (report.condemned, report.unreferenced, report.quarantined):
         names[:] = map(vault.file_name, names)
     outcome = VaultOutcome(
         kind.value,

@@ -46,6 +46,8 @@ class Examination:
         # Whether a version may name a content that was forgotten, so that nobody knows which file
         # had it: some manifest says so, or could not be asked.
         self.unsure = False
+        # Condemned places of contents, as numbers of the index, that had gone when this began.
+        self.gone: list[int] = []
         self.set_aside = sorted(vault.storage.names(QUARANTINE))
 
     def found(

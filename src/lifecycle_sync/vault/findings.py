@@ -30,14 +30,15 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What `verify` saw. `unreferenced` are files that no manifest tells of (of sessions that were
-    never committed, or of manifests that are lost), `foreign` what is not the vault's, `litter`
-    temporary files, `quarantined` what was found damaged and set aside; none of these is damage.
-    `elsewhere` are lost contents that are whole in another place, or in spite of the damage.
-    `unknown` counts events of a newer program. `hashed` files, of so many bytes, were read whole
-    and compared with their names."""
+    """What `verify` saw. `condemned` are files that wait to be deleted, `unreferenced` files that
+    no manifest tells of (of sessions that were never committed, or of manifests that are lost),
+    `foreign` what is not the vault's, `litter` temporary files, `quarantined` what was found
+    damaged and set aside; none of these is damage. `elsewhere` are lost contents that are whole in
+    another place, or in spite of the damage. `unknown` counts events of a newer program. `hashed`
+    files, of so many bytes, were read whole and compared with their names."""
 
     findings: list[Finding] = field(default_factory=list)
+    condemned: list[str] = field(default_factory=list)
     unreferenced: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     litter: list[str] = field(default_factory=list)

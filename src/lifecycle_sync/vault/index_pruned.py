@@ -7,6 +7,7 @@ beside the one that counts. Where there is nothing of all that, it costs nothing
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
@@ -170,6 +171,26 @@ class IndexPruned(IndexFile):
         rows = self._among("SELECT DISTINCT place FROM content WHERE place IN {}", places)
         used = {place for (place,) in rows}
         return {sha256 for sha256, place in files if place in used}
+
+    def condemned_places(self) -> list[int]:
+        """The condemned packs, and minus objects, in which contents count. Reads all that there
+        are, unless nothing is condemned."""
+        if not self.has_condemned():
+            return []
+        sql = (
+            "SELECT place FROM (SELECT DISTINCT place FROM content)"  # noqa: S608
+            f" WHERE {IS_CONDEMNED.format('place')}"
+        )
+        with self._use() as connection:
+            return [place for (place,) in connection.execute(sql)]
+
+    def drop_contents(self, places: Sequence[int]) -> None:
+        """Know no more that contents lie in these places, which have gone, where no version needs
+        them."""
+        with self._use(write=True) as connection:
+            self._moved += 1
+            sql = "DELETE FROM content WHERE place IN (SELECT value FROM json_each(?))"
+            connection.execute(sql, (json.dumps(places),))
 
     def prefer(self, blob: bytes, place: int, *, forget: bool = False) -> None:
         """Let another place of a content be the one that counts, and `forget` that one."""

@@ -69,6 +69,9 @@ def verify(
     finally:
         # What was found by one who is cut off is found.
         _look_elsewhere(look, cut_off=cut_off)
+    if look.gone and not look.unsure:
+        # All manifests were read: no version needs these.
+        vault.index.drop_contents(look.gone)
     return report
 
 

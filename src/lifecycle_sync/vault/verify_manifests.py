@@ -25,6 +25,11 @@ def check_manifests(look: Examination) -> None:
     followed: dict[str, str] = {}
     repeated: set[str] = set()
     index = look.vault.index
+    is_there = look.vault.is_there
+    look.gone = [place for place in index.condemned_places() if not is_there(place)]
+    if look.gone:
+        # Nobody has asked yet whether a version needs what was in there.
+        index.forget_claims()
     for name in sorted(names):
         path = f"{MANIFESTS}/{name}"
         size = look.storage.size(path) or 0

@@ -70,19 +70,29 @@ def _check_others(look: Examination, folder: str) -> None:
             # Without the key that tells, any of them may be promised.
             sizes = [(name, look.storage.size(name)) for name in others]
             look.vault.index.meet(HERE, [(it, size or 0) for it, size in sizes], look.round_ns)
+        condemned = _condemned(look, others)
+        told = set(condemned.values())
+        look.report.condemned += sorted(told)
+        others = [name for name in others if name not in told]
         look.report.unreferenced += others
-        waiting = _waiting(look, others)
+        waiting = _waiting(look, condemned)
         if look.contents:
-            _check_unreferenced(look, others, waiting)
+            _check_unreferenced(look, sorted([*others, *waiting]), waiting)
 
 
-def _waiting(look: Examination, names: list[str]) -> dict[str, int]:
-    """Those of the files, with their sizes, that are condemned and not deleted yet, while contents
-    are looked for in them: versions may need these until they are copied out."""
-    index = look.vault.index
+def _condemned(look: Examination, names: list[str]) -> dict[bytes, str]:
+    """Those of the files that are condemned and not deleted yet, by their SHA-256."""
     of = {sha256: name for name in names if (sha256 := digest_named(name)) is not None}
-    holding = index.holding(sorted(index.are_condemned(list(of))))
-    sizes = {of[sha256]: look.storage.size(of[sha256]) for sha256 in holding}
+    return {sha256: of[sha256] for sha256 in look.vault.index.are_condemned(list(of))}
+
+
+def _waiting(look: Examination, condemned: dict[bytes, str]) -> dict[str, int]:
+    """Those of these, with their sizes, in which contents are looked for: versions may need these
+    until they are copied out."""
+    index = look.vault.index
+    sizes = {
+        condemned[it]: look.storage.size(condemned[it]) for it in index.holding(list(condemned))
+    }
     found = {name: size for name, size in sizes.items() if size is not None}
     index.meet(HERE, list(found.items()), look.round_ns)
     return found
