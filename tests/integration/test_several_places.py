@@ -4,7 +4,6 @@ relied on and kept where it is whole."""
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,7 @@ from lifecycle_sync.model.content import ContentKey
 from lifecycle_sync.model.event import CondemnedEvent, VersionEvent
 from lifecycle_sync.storage.local import LocalStorage
 from lifecycle_sync.storage.protocol import Storage
-from lifecycle_sync.vault import verify_manifests
-from lifecycle_sync.vault.format import SMALL_SIZE_MAX, manifest_path
+from lifecycle_sync.vault.format import SMALL_SIZE_MAX
 from lifecycle_sync.vault.hashing import digest_named
 from lifecycle_sync.vault.healing import Source, heal
 from lifecycle_sync.vault.index import ObjectPlace, PackPlace, Place
@@ -29,14 +27,10 @@ from lifecycle_sync.vault.vault import Vault
 from lifecycle_sync.vault.verify import Problem
 from lifecycle_sync.vault.whole_places import Probe
 from lifecycle_sync.vault.writer import VaultWriter
-from tests.support.vaults import EncryptedHouse, VaultHouse, flip, key_of, read
+from tests.support.vaults import EncryptedHouse, VaultHouse, flip, key_of, noise, read
 
 _DAY = 24 * 3600 * 10**9
 _SIZES = [40_000, SMALL_SIZE_MAX + 500]
-
-
-def noise(seed: int, size: int = 40_000) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 class Having:
@@ -556,88 +550,6 @@ def test_what_waits_to_be_deleted_and_is_needed_is_verified_and_healed(house, si
         healed = heal(vault, [found], sources=[Source("a file", Having(data))])
         assert healed.lost == []
         run(house, vault)
-        assert vault.verify(contents=True).ok
-        assert read(vault, key_of(data)) == data
-
-
-def condemn(house: House, vault: Vault, name: str) -> None:
-    """As one does who knows of no version that needs it."""
-    sha256 = digest_named(name.removesuffix(".age"))
-    assert sha256 is not None
-    packs, objects = ((sha256,), ()) if name.startswith("packs") else ((), (sha256,))
-    with vault.writer() as writer:
-        writer.commit([CondemnedEvent(packs, objects, house.clock.now_ns())])
-
-
-@pytest.mark.parametrize("size", _SIZES)
-@pytest.mark.parametrize("looked", [True, False])
-def test_what_waits_to_be_deleted_and_is_taken_away_by_somebody_is_missed(house, size, looked):
-    """By a look at the structure alone, though all manifests were looked at before, and by one who
-    comes after."""
-    data = noise(1, size)
-    with house.open() as vault:
-        house.store(vault, {b"a": data, b"b": noise(2, size)})
-        if looked:
-            assert vault.verify().ok
-        (name,) = (it for it in house.kept() if it == f"{file_of(vault, data)}.age")
-        condemn(house, vault, name)
-        house.clock.advance(1)
-        if looked:
-            report = vault.verify()
-            assert report.ok and report.condemned == [name.removesuffix(".age")]
-            assert report.unreferenced == []
-        (house.path / name).unlink()
-        for _ in range(3):
-            found = vault.verify().findings
-            assert key_of(data) in {key for it in found for key in it.lost}
-    with house.open() as vault:
-        found = vault.verify().findings
-        healed = heal(
-            vault, found, sources=[Source("a", Having(data)), Source("b", Having(noise(2, size)))]
-        )
-        assert healed.lost == []
-        assert vault.verify().ok
-        assert read(vault, key_of(data)) == data
-
-
-def test_what_no_version_needs_is_known_no_more_when_it_has_gone(house, monkeypatch):
-    with house.open() as vault:
-        house.store(vault, {b"a": noise(1)})
-        _, going = house.store(vault, {b"b": noise(2), b"c": noise(3, _SIZES[1])})
-        house.clock.advance(1)
-        withdraw(vault, [it.version_id for it in going], house.clock.now_ns(), "asked")
-        assert run(house, vault).deleted == 2
-        held = [vault.index.place(key_of(it)) for it in (noise(2), noise(3, _SIZES[1]))]
-        assert None not in held
-        assert vault.verify().ok
-        held = [vault.index.place(key_of(it)) for it in (noise(2), noise(3, _SIZES[1]))]
-        assert held == [None, None]
-        assert vault.verify(contents=True).ok
-        assert read(vault, key_of(noise(1))) == noise(1)
-        # Once asked, manifests are not asked again.
-        looked = []
-        monkeypatch.setattr(
-            verify_manifests, "_check_lines", lambda look, reader: looked.append(reader.name)
-        )
-        assert vault.verify().ok
-        assert looked == []
-
-
-def test_what_an_unreadable_manifest_may_need_stays_known_when_it_has_gone(house):
-    """A disk that was away for a time, and comes back."""
-    data = noise(1)
-    with house.open() as vault:
-        (manifest, _) = house.store(vault, {b"a": data})
-        (name,) = house.kept()
-        condemn(house, vault, name)
-        house.clock.advance(1)
-        away = [house.path / name, house.path / f"{manifest_path(manifest)}.age"]
-        kept = [it.read_bytes() for it in away]
-        away[0].unlink()
-        flip(away[1], 100)
-        assert not vault.verify().ok
-        for path, content in zip(away, kept, strict=True):
-            path.write_bytes(content)
         assert vault.verify(contents=True).ok
         assert read(vault, key_of(data)) == data
 

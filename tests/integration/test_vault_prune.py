@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 from collections.abc import Iterator
@@ -29,14 +28,10 @@ from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.needed import Needed
 from lifecycle_sync.vault.prune import STRAY_NS, PruneReport, prune, withdraw
 from lifecycle_sync.vault.vault import Vault, VaultWriter
-from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, flip, key_of, read
+from tests.support.vaults import REPOSITORY, EncryptedHouse, VaultHouse, flip, key_of, noise, read
 
 _DAY = 24 * 3600 * 10**9
 _BIG = 3 << 20
-
-
-def noise(seed: int, size: int = 40_000) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 @pytest.fixture
@@ -547,8 +542,8 @@ def test_what_is_known_of_many_versions_at_once_compacts_as_each_by_itself(house
 
     def both_ways(vault, now_ns, known, written):
         stayed.append(dict(known.stay))
-        one = compaction._Choosing(vault, now_ns, known.stay)
-        other = compaction._Choosing(vault, now_ns, {})
+        one = compaction._Choosing(vault, now_ns, known)
+        other = compaction._Choosing(vault, now_ns, compaction.Known({}, {}, known.awaited))
         passing = one.passing(known.frames)
         for name in vault.catalogue.sources():
             for number, text, _inner in ManifestReader(vault.storage, name).frames():

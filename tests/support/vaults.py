@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,6 +114,11 @@ class EncryptedHouse(VaultHouse):
         """All that this machine knows of the vault."""
         self.lose_index()
         shutil.rmtree(f"{self.index_path}.manifests", ignore_errors=True)
+
+
+def noise(seed: int, size: int = 40_000) -> bytes:
+    """Bytes that nothing makes smaller."""
+    return random.Random(seed).randbytes(size)
 
 
 def metadata(**changes: object) -> Metadata:

@@ -7,7 +7,7 @@ before what they repeat goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -35,16 +35,18 @@ _at = msgspec.json.Decoder(_At).decode
 
 class Known(NamedTuple):
     """What is known of lines beforehand: of which all versions that they tell of are kept, or none;
-    and what frames say beside their versions."""
+    what frames say beside their versions, and which packs and objects (SHA-256) have something that
+    is needed, and may come back, though they are condemned and not there."""
 
     stay: Mapping[Lines, bool]
     frames: Mapping[Lines, Facts]
+    awaited: Set[bytes]
 
 
 def compact(vault: Vault, now_ns: int, known: Known, written: Callable[[str], None]) -> int:
     """Write such a checkpoint, and take away what two repeat by now; how many manifests that were.
     `written` is told the name of the checkpoint before."""
-    choosing = _Choosing(vault, now_ns, known.stay)
+    choosing = _Choosing(vault, now_ns, known)
     passing = choosing.passing(known.frames)
     written(vault.catalogue.write_checkpoint(choosing.choose, passing))
     superseded = vault.catalogue.superseded()
@@ -53,9 +55,10 @@ def compact(vault: Vault, now_ns: int, known: Known, written: Callable[[str], No
 
 
 class _Choosing:
-    def __init__(self, vault: Vault, now_ns: int, stay: Mapping[Lines, bool]) -> None:
+    def __init__(self, vault: Vault, now_ns: int, known: Known) -> None:
         self._vault = vault
-        self._stay = stay
+        self._stay = known.stay
+        self._awaited = known.awaited
         self._now_ns = now_ns
         # What was condemned, and whether it has gone.
         self._gone: dict[bytes, bool] = {}
@@ -98,6 +101,8 @@ class _Choosing:
         return True
 
     def _has_gone(self, sha256: bytes, name_of: Callable[[bytes], str]) -> bool:
+        if sha256 in self._awaited:
+            return False
         gone = self._gone.get(sha256)
         if gone is None:
             condemned = self._vault.index.are_condemned([sha256])

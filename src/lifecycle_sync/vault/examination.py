@@ -46,8 +46,10 @@ class Examination:
         # Whether a version may name a content that was forgotten, so that nobody knows which file
         # had it: some manifest says so, or could not be asked.
         self.unsure = False
-        # Condemned places of contents, as numbers of the index, that had gone when this began.
-        self.gone: list[int] = []
+        # Condemned files, by their SHA-256, that had gone when this began, and of which nobody has
+        # asked yet whether a version needs what was in there; whether one does.
+        self.gone: set[bytes] = set()
+        self.lacks = False
         self.set_aside = sorted(vault.storage.names(QUARANTINE))
 
     def found(

@@ -41,6 +41,7 @@ CREATE TABLE manifest (
     versions INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE vanished (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Condemned: 1, and 2 where it has gone and no version missed it.
 CREATE TABLE pack (id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
     condemned INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE object (id INTEGER PRIMARY KEY, parts TEXT NOT NULL,

@@ -7,7 +7,6 @@ beside the one that counts. Where there is nothing of all that, it costs nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
@@ -172,25 +171,30 @@ class IndexPruned(IndexFile):
         used = {place for (place,) in rows}
         return {sha256 for sha256, place in files if place in used}
 
-    def condemned_places(self) -> list[int]:
-        """The condemned packs, and minus objects, in which contents count. Reads all that there
-        are, unless nothing is condemned."""
-        if not self.has_condemned():
-            return []
-        sql = (
-            "SELECT place FROM (SELECT DISTINCT place FROM content)"  # noqa: S608
-            f" WHERE {IS_CONDEMNED.format('place')}"
-        )
+    def unasked_places(self) -> list[int]:
+        """The condemned packs, and minus objects, of which `note_gone` was not told."""
         with self._use() as connection:
-            return [place for (place,) in connection.execute(sql)]
+            rows = connection.execute(
+                "SELECT id FROM pack WHERE condemned = 1"
+                " UNION ALL SELECT -id FROM object WHERE condemned = 1"
+            ).fetchall()
+        return [place for (place,) in rows]
 
-    def drop_contents(self, places: Sequence[int]) -> None:
-        """Know no more that contents lie in these places, which have gone, where no version needs
-        them."""
+    def note_gone(self, names: Iterable[bytes], *, gone: bool = True) -> None:
+        """These condemned files (SHA-256) have gone, and no version needed what was in there: that
+        need not be asked again, unless they are `gone` no more."""
+        rows = [(int(gone) + 1, name) for name in names]
         with self._use(write=True) as connection:
-            self._moved += 1
-            sql = "DELETE FROM content WHERE place IN (SELECT value FROM json_each(?))"
-            connection.execute(sql, (json.dumps(places),))
+            connection.executemany(
+                "UPDATE pack SET condemned = ?1 WHERE condemned AND condemned <> ?1"
+                " AND sha256 = ?2",
+                rows,
+            )
+            connection.executemany(
+                "UPDATE object SET condemned = ?1 WHERE condemned AND condemned <> ?1"
+                " AND id IN (SELECT object FROM part WHERE sha256 = ?2)",
+                rows,
+            )
 
     def prefer(self, blob: bytes, place: int, *, forget: bool = False) -> None:
         """Let another place of a content be the one that counts, and `forget` that one."""

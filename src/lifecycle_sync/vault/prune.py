@@ -190,13 +190,26 @@ class _Pruning:
         except StorageFullError:
             report.full = True
         self._delete()
+        missing, awaited = self._missing()
         if report.deleted and not self._dry_run:
             cleared()
-            known = Known(self._needed.live.stay, self._needed.frames)
+            known = Known(self._needed.live.stay, self._needed.frames, awaited)
             report.manifests = compact(self._vault, self._now_ns, known, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
-        report.missing = self._needed.live.unplaced()
+        report.missing = missing
         return report
+
+    def _missing(self) -> tuple[int, set[bytes]]:
+        """How many contents that versions need are nowhere; and the files, by their SHA-256, that
+        had some of them, and are condemned and not there."""
+        live = self._needed.live
+        live.sum_up()
+        count, files = live.unplaced(), set()
+        for place, contents in live.used_condemned():
+            if not self._vault.is_there(place):
+                count += contents
+                files |= {sha256 for sha256, _ in self._index.files_of(place)}
+        return count, files
 
     def run_copy(self) -> PruneReport:
         self._needed.catch_up()

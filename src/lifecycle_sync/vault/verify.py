@@ -69,9 +69,9 @@ def verify(
     finally:
         # What was found by one who is cut off is found.
         _look_elsewhere(look, cut_off=cut_off)
-    if look.gone and not look.unsure:
-        # All manifests were read: no version needs these.
-        vault.index.drop_contents(look.gone)
+    if look.gone and not look.lacks:
+        # Manifests that could not be read are asked by the next one anyway.
+        vault.index.note_gone(look.gone)
     return report
 
 
@@ -130,6 +130,7 @@ def look_again(look: Examination) -> None:
         vault.refresh()
         again = Examination(vault, contents=False, round_ns=look.round_ns, cancel=look.cancel)
         _examine(again)
+        look.lacks |= again.lacks
         certain = [it for it in report.findings if it not in doubtful]
         seen = {it.subject for it in certain}
         more = [it for it in again.report.findings if it.subject not in seen]

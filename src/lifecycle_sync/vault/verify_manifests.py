@@ -10,7 +10,7 @@ from lifecycle_sync.vault.content_lines import decode_content_line
 from lifecycle_sync.vault.events import decode_event, look_at
 from lifecycle_sync.vault.examination import BATCH, HERE, Examination
 from lifecycle_sync.vault.findings import Problem
-from lifecycle_sync.vault.format import MANIFESTS
+from lifecycle_sync.vault.format import MANIFESTS, object_name, pack_name
 from lifecycle_sync.vault.index import key_blob
 from lifecycle_sync.vault.manifest import ManifestReader
 
@@ -25,11 +25,8 @@ def check_manifests(look: Examination) -> None:
     followed: dict[str, str] = {}
     repeated: set[str] = set()
     index = look.vault.index
-    is_there = look.vault.is_there
-    look.gone = [place for place in index.condemned_places() if not is_there(place)]
-    if look.gone:
-        # Nobody has asked yet whether a version needs what was in there.
-        index.forget_claims()
+    look.gone = _gone(look)
+    asks = look.contents or bool(look.gone)
     for name in sorted(names):
         path = f"{MANIFESTS}/{name}"
         size = look.storage.size(path) or 0
@@ -41,7 +38,7 @@ def check_manifests(look: Examination) -> None:
                 raise VaultCorruptError("belongs to another store")
             # The same bytes say the same, so that their lines are looked at once.
             versions = index.checked_detail(HERE, path)
-            if versions is None or look.contents:
+            if versions is None or asks:
                 versions = _check_lines(look, reader)
             else:
                 look.report.versions += versions
@@ -76,6 +73,17 @@ def check_manifests(look: Examination) -> None:
         if not known and not look.is_quarantined(name):
             look.unsure = True
             look.found(Problem.MISSING, f"{MANIFESTS}/{name}", "was there and is gone")
+
+
+def _gone(look: Examination) -> set[bytes]:
+    """Condemned files that are not there, and of which that was not known."""
+    index, found = look.vault.index, set()
+    for place in index.unasked_places():
+        name_of = pack_name if place > 0 else object_name
+        for sha256, length in index.files_of(place):
+            if look.storage.size(name_of(sha256)) != length:
+                found.add(sha256)
+    return found
 
 
 def _check_lines(look: Examination, reader: ManifestReader) -> int | None:
@@ -113,7 +121,7 @@ def _check_known(look: Examination, name: str, wanted: list[tuple[ContentKey, by
     lost = {
         place
         for place in set(places.values())
-        if index.is_condemned(place) and not look.vault.is_there(place)
+        if index.is_condemned(place) and not _is_there(look, place)
     }
     known = {blob for blob, place in places.items() if place not in lost}
     # Whatever lacks its content may be pruned, and then it lacks nothing.
@@ -121,6 +129,13 @@ def _check_known(look: Examination, name: str, wanted: list[tuple[ContentKey, by
     left = index.unpruned(decode_event(raw) for raw in lacking)
     unknown = tuple(it.content for it in left if isinstance(it, VersionEvent) and it.content)
     if unknown:
-        look.unsure = True
+        look.unsure = look.lacks = True
         detail = f"speaks of {len(unknown)} contents that no manifest places"
         look.found(Problem.CONTRADICTORY, f"{MANIFESTS}/{name}", detail, unknown)
+
+
+def _is_there(look: Examination, place: int) -> bool:
+    """Whether all files of a place are there, and were when this began: what comes and goes is not
+    relied on."""
+    files = look.vault.index.files_of(place)
+    return look.gone.isdisjoint(name for name, _ in files) and look.vault.is_there(place)

@@ -72,6 +72,9 @@ def _check_others(look: Examination, folder: str) -> None:
             look.vault.index.meet(HERE, [(it, size or 0) for it, size in sizes], look.round_ns)
         condemned = _condemned(look, others)
         told = set(condemned.values())
+        if told:
+            # Whoever took them away may have brought them back.
+            look.vault.index.note_gone(condemned, gone=False)
         look.report.condemned += sorted(told)
         others = [name for name in others if name not in told]
         look.report.unreferenced += others

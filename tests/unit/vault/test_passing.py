@@ -67,7 +67,7 @@ def test_a_frame_that_passes_says_what_would_be_chosen_of_it(lines, stays):
     assert told.rest is not None
     facts = facts_of(Inner(0, 1, len(lines)), told.rest)
     known = {} if stays is None else {("m", 0): stays}
-    choosing = compaction._Choosing(a_vault(), NOW_NS, known)
+    choosing = compaction._Choosing(a_vault(), NOW_NS, compaction.Known(known, {}, set()))
     passing = choosing.passing({("m", 0): facts} if facts is not None else {})
     for it in passing.get("m", {}).values():
         assert choosing.choose("m", 0, lines) == (lines if it.stays else it.lines)
