@@ -9,6 +9,7 @@ _ENCRYPTION = "tests/acceptance/test_cli_encryption.py"
 _ENCRYPTED = "tests/integration/test_vault_encrypted.py"
 _PRUNING = "tests/integration/test_pruning.py"
 _PLACES = "tests/integration/test_several_places.py"
+_GONE = "tests/integration/test_vault_gone.py"
 
 PROOFS = [
     Proof(
@@ -147,9 +148,30 @@ PROOFS = [
     Proof(
         "what is condemned and looked for is verified",
         f"{_PACKAGE}/vault/verify_stored.py",
-        "    holding = index.holding(sorted(index.are_condemned(list(of))))\n",
-        "    holding = index.holding([])\n",
+        "for it in index.holding(list(condemned))",
+        "for it in index.holding([])",
         f"{_PLACES}::test_what_waits_to_be_deleted_and_is_needed_is_verified_and_healed",
+    ),
+    Proof(
+        "what is condemned, needed and taken away is missed",
+        f"{_PACKAGE}/vault/verify_manifests.py",
+        "    asks = look.contents or bool(look.gone)\n",
+        "    asks = look.contents\n",
+        f"{_GONE}::test_what_is_needed_and_taken_away_is_missed_by_a_look_at_the_structure",
+    ),
+    Proof(
+        "what comes back while it is looked for is asked for again",
+        f"{_PACKAGE}/vault/verify_manifests.py",
+        "look.gone.isdisjoint(name for name, _ in files) and ",
+        "",
+        f"{_GONE}::test_what_comes_back_while_it_is_looked_for_is_relied_on_no_more_than_before",
+    ),
+    Proof(
+        "a checkpoint says where lay what is needed and may come back",
+        f"{_PACKAGE}/vault/compaction.py",
+        "        if sha256 in self._awaited:\n",
+        "        if False:\n",
+        f"{_GONE}::test_a_prune_remembers_where_lay_what_is_needed_and_may_come_back",
     ),
     Proof(
         "a decrypted pack in memory says nothing of the disk",
