@@ -169,12 +169,12 @@ class Live:
                 connection.execute(_USED)
                 self._as_of = as_of
 
-    def used_condemned(self) -> list[tuple[int, int]]:
-        """The condemned places in which contents count, and how many."""
-        sql = f"SELECT place, count FROM used WHERE {IS_CONDEMNED.format('place')}"  # noqa: S608
+    def used_condemned(self) -> list[int]:
+        """The condemned places in which contents count."""
+        sql = f"SELECT place FROM used WHERE {IS_CONDEMNED.format('place')}"  # noqa: S608
         with self._index.raw() as connection:
-            rows: list[tuple[int, int]] = connection.execute(sql).fetchall()
-        return rows
+            rows = connection.execute(sql).fetchall()
+        return [place for (place,) in rows]
 
     def used_places(self) -> Iterator[int]:
         yield from (row[0] for row in self._paged("SELECT place FROM used WHERE place > ?"))

@@ -190,26 +190,22 @@ class _Pruning:
         except StorageFullError:
             report.full = True
         self._delete()
-        missing, awaited = self._missing()
         if report.deleted and not self._dry_run:
             cleared()
-            known = Known(self._needed.live.stay, self._needed.frames, awaited)
+            known = Known(self._needed.live.stay, self._needed.frames, self._awaited())
             report.manifests = compact(self._vault, self._now_ns, known, compacted)
         report.unsaved = [it for it in report.unsaved if self._storage.size(it) is not None]
-        report.missing = missing
+        report.missing = self._needed.live.unplaced()
         return report
 
-    def _missing(self) -> tuple[int, set[bytes]]:
-        """How many contents that versions need are nowhere; and the files, by their SHA-256, that
-        had some of them, and are condemned and not there."""
+    def _awaited(self) -> set[bytes]:
+        """The files, by their SHA-256, that had something that versions need, and are condemned and
+        not there. Another prune may have copied it and told so since, or taken back the version:
+        then the next checkpoint leaves them out."""
         live = self._needed.live
         live.sum_up()
-        count, files = live.unplaced(), set()
-        for place, contents in live.used_condemned():
-            if not self._vault.is_there(place):
-                count += contents
-                files |= {sha256 for sha256, _ in self._index.files_of(place)}
-        return count, files
+        gone = (it for it in live.used_condemned() if not self._vault.is_there(it))
+        return {sha256 for place in gone for sha256, _ in self._index.files_of(place)}
 
     def run_copy(self) -> PruneReport:
         self._needed.catch_up()
