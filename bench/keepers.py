@@ -89,16 +89,15 @@ class Keeper(ABC):
         self.ready()
         place = self.grown.place
         need_room(place, self.grown.tree.bytes + self.files * 4096 + (1 << 26))
-        target = place / f"restored-{sum(1 for it in place.glob('restored-*'))}"
+        target = place / f"restored-{len(list(place.glob('restored-*')))}"
         target.mkdir()
         settle(place)
         try:
             sample, copy = self._restore(target)
             check_copy(self.tree, copy, self.files)
         finally:
-            # ext4 gives no number of a file again for some minutes after that was deleted, and
-            # looks at each of these in vain for every file that is made: a tenth of a million of
-            # them make the next restore four times as long.
+            # ext4 passes over the numbers of files that were deleted some minutes ago for each
+            # file that is made: 100,000 of them make the next restore three times as long.
             if self.files < _MANY_FILES:
                 shutil.rmtree(target)
             settle(place)

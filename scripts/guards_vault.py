@@ -162,7 +162,7 @@ PROOFS = [
     Proof(
         "what comes back while it is looked for is asked for again",
         f"{_PACKAGE}/vault/verify_manifests.py",
-        "look.gone.isdisjoint(name for name, _ in files) and ",
+        "look.gone.isdisjoint(names) and ",
         "",
         f"{_GONE}::test_what_comes_back_while_it_is_looked_for_is_relied_on_no_more_than_before",
     ),

@@ -76,6 +76,13 @@ def condemn(house: VaultHouse, vault: Vault, data: bytes) -> tuple[str, Path]:
     return name, path
 
 
+def condemned_and_needed(house: VaultHouse, vault: Vault) -> tuple[str, Path]:
+    """A content that a version needs: the manifest that tells of it, and its file."""
+    house.store(vault, {b"b": _B})
+    manifest, _ = house.store(vault, {b"a": _A})
+    return manifest, condemn(house, vault, _A)[1]
+
+
 def run(house: VaultHouse, vault: Vault) -> PruneReport:
     return prune(vault, now_ns=house.clock.now_ns(), grace_ns=0)
 
@@ -144,9 +151,7 @@ def test_what_no_version_needs_is_asked_for_once(house, asked):
 
 def test_what_came_back_and_is_taken_away_again_is_asked_for_again(house):
     with house.open() as vault:
-        house.store(vault, {b"b": _B})
-        manifest, _ = house.store(vault, {b"a": _A})
-        _name, path = condemn(house, vault, _A)
+        manifest, path = condemned_and_needed(house, vault)
         away = [path, _on_disk(house, manifest)]
         kept = [it.read_bytes() for it in away]
         # Who needs it cannot be read just now, so nobody does.
@@ -170,10 +175,8 @@ def _on_disk(house: VaultHouse, manifest: str) -> Path:
 
 def test_what_comes_back_while_it_is_looked_for_is_relied_on_no_more_than_before(house):
     with house.open() as vault:
-        house.store(vault, {b"b": _B})
-        house.store(vault, {b"a": _A})
+        _manifest, path = condemned_and_needed(house, vault)
         first = manifest_path(vault.manifests()[0])
-        _name, path = condemn(house, vault, _A)
         data = path.read_bytes()
         path.unlink()
 
@@ -199,9 +202,7 @@ def test_what_comes_back_while_it_is_looked_for_is_relied_on_no_more_than_before
 def test_what_a_verify_saw_before_it_went_does_not_hide_it(house):
     """Two at once: one has looked at the lines of a manifest, and notes that only now."""
     with house.open() as vault:
-        house.store(vault, {b"b": _B})
-        manifest, _ = house.store(vault, {b"a": _A})
-        _name, path = condemn(house, vault, _A)
+        manifest, path = condemned_and_needed(house, vault)
         path.unlink()
         assert not vault.verify().ok
         now_ns = house.clock.now_ns()

@@ -108,6 +108,25 @@ def test_versions_that_were_pruned_are_not_told_any_more(house):
             assert list(vault.all_versions(kept[0].repository_id)) == kept
 
 
+def test_verify_counts_the_versions_that_are_kept(house):
+    """Pruned and not deleted yet, repeated by a checkpoint, told by checkpoints alone."""
+    with house.open() as vault:
+        versions = []
+        for number in range(6):
+            versions += house.store(vault, {b"%d" % number: noise(number)})[1]
+        assert vault.verify().versions == 6
+        for left in (5, 4, 3, 2):
+            house.clock.advance(1)
+            take_back(house, vault, [versions.pop()])
+            assert vault.verify().versions == left
+            assert run(house, vault).deleted == 1
+            # As it was counted, and as it was remembered.
+            assert [vault.verify().versions for _ in range(2)] == [left, left]
+    house.lose_index()
+    with house.open() as vault:
+        assert vault.verify().versions == 2
+
+
 def test_nothing_is_deleted_before_its_grace_has_passed(house):
     with house.open() as vault:
         _, gone = house.store(vault, {b"a": noise(1)})

@@ -248,10 +248,13 @@ class Catalogue:
         """Take up lines in their order. What is condemned comes last, whatever the order: then it
         is known where else a content lies."""
         condemned: list[CondemnedEvent] = []
+        pruned = False
 
         def contents() -> Iterator[PackLine | ObjectLine]:
+            nonlocal pruned
             for it in taken:
                 if isinstance(it, PrunedEvent):
+                    pruned = True
                     self._index.add_pruned(it.version_ids, it.at_ns)
                 elif isinstance(it, CondemnedEvent):
                     condemned.append(it)
@@ -261,6 +264,9 @@ class Catalogue:
                     yield it
 
         self._index.add_contents(contents())
+        if pruned:
+            # How many versions that are kept each manifest tells of is to be counted anew.
+            self._index.forget_claims()
         for it in condemned:
             self._index.add_condemned(it.packs, it.objects, it.at_ns)
 

@@ -34,7 +34,8 @@ class VerifyReport:
     no manifest tells of (of sessions that were never committed, or of manifests that are lost),
     `foreign` what is not the vault's, `litter` temporary files, `quarantined` what was found
     damaged and set aside; none of these is damage. `elsewhere` are lost contents that are whole in
-    another place, or in spite of the damage. `unknown` counts events of a newer program. `hashed`
+    another place, or in spite of the damage. `versions` that are kept, as all manifests together
+    tell. `unknown` counts events of a newer program. `hashed`
     files, of so many bytes, were read whole and compared with their names."""
 
     findings: list[Finding] = field(default_factory=list)

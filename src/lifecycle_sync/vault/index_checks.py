@@ -121,4 +121,7 @@ class IndexChecks(IndexFile):
     def forget_claims(self) -> None:
         """What manifests say of contents is to be looked at anew."""
         with self._use(write=True) as connection:
-            connection.execute("UPDATE checked SET detail = NULL WHERE name LIKE 'manifests/%'")
+            connection.execute(
+                "UPDATE checked SET detail = NULL WHERE place = '' AND detail IS NOT NULL"
+                " AND name > 'manifests/' AND name < 'manifests0'"
+            )

@@ -24,7 +24,7 @@ _VALUES = 500
 Connection = Any
 
 _log = logging.getLogger("lifecycle_sync.vault")
-_FORM = 4
+_FORM = 5
 _SCHEMA = """
 CREATE TABLE store (id BLOB NOT NULL);
 CREATE TABLE manifest (

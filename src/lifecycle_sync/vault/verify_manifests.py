@@ -27,6 +27,8 @@ def check_manifests(look: Examination) -> None:
     index = look.vault.index
     look.gone = _gone(look)
     asks = look.contents or bool(look.gone)
+    # How many versions that are kept each tells of.
+    kept: dict[str, int] = {}
     for name in sorted(names):
         path = f"{MANIFESTS}/{name}"
         size = look.storage.size(path) or 0
@@ -39,9 +41,9 @@ def check_manifests(look: Examination) -> None:
             # The same bytes say the same, so that their lines are looked at once.
             versions = index.checked_detail(HERE, path)
             if versions is None or asks:
-                versions = _check_lines(look, reader)
+                kept[name], versions = _check_lines(look, reader)
             else:
-                look.report.versions += versions
+                kept[name] = versions
             if path not in look.bad:
                 index.note_checked(HERE, [path], look.vault.now_ns(), detail=versions)
         except VaultKeyError:
@@ -60,6 +62,8 @@ def check_manifests(look: Examination) -> None:
             followed.update(dict.fromkeys(reader.header.previous, name))
             repeated |= reader.header.repeated
         look.step(1, size)
+    # What a checkpoint repeats counts once.
+    look.report.versions = sum(kept.get(name, 0) for name in look.vault.catalogue.sources())
     # Nobody waits for them any more.
     repeated |= index.given_up().keys()
     for name in sorted(followed.keys() - names - repeated):
@@ -86,10 +90,12 @@ def _gone(look: Examination) -> set[bytes]:
     return found
 
 
-def _check_lines(look: Examination, reader: ManifestReader) -> int | None:
-    """How many versions it tells of; None where there is more to be said of it."""
+def _check_lines(look: Examination, reader: ManifestReader) -> tuple[int, int | None]:
+    """How many versions that are kept it tells of; and the same as it is to be remembered, which is
+    None where there is more to be said of it."""
     wanted: list[tuple[ContentKey, bytes]] = []
-    versions = unknown = 0
+    versions: list[bytes] = []
+    kept = unknown = 0
     for line in reader.lines():
         if not line.is_event:
             try:
@@ -101,16 +107,24 @@ def _check_lines(look: Examination, reader: ManifestReader) -> int | None:
         if what is UnknownEvent:
             unknown += 1
         elif what is VersionEvent:
-            versions += not reader.header.checkpoint
+            versions.append(line.raw)
             if content is not None:
                 wanted.append((content, line.raw))
-        if len(wanted) >= BATCH:
+        if len(versions) >= BATCH:
+            kept += _count_kept(look, versions)
             _check_known(look, reader.name, wanted)
-            wanted = []
+            versions, wanted = [], []
+    kept += _count_kept(look, versions)
     _check_known(look, reader.name, wanted)
-    look.report.versions += versions
     look.report.unknown += unknown
-    return None if unknown else versions
+    return kept, None if unknown else kept
+
+
+def _count_kept(look: Examination, versions: list[bytes]) -> int:
+    index = look.vault.index
+    if not index.has_pruned():
+        return len(versions)
+    return sum(1 for _ in index.unpruned(map(decode_event, versions)))
 
 
 def _check_known(look: Examination, name: str, wanted: list[tuple[ContentKey, bytes]]) -> None:
@@ -137,5 +151,5 @@ def _check_known(look: Examination, name: str, wanted: list[tuple[ContentKey, by
 def _is_there(look: Examination, place: int) -> bool:
     """Whether all files of a place are there, and were when this began: what comes and goes is not
     relied on."""
-    files = look.vault.index.files_of(place)
-    return look.gone.isdisjoint(name for name, _ in files) and look.vault.is_there(place)
+    names = (name for name, _ in look.vault.index.files_of(place))
+    return look.gone.isdisjoint(names) and look.vault.is_there(place)
