@@ -104,7 +104,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     check_lines = verify_manifests._check_lines
 
-    def noted(look: Any, reader: Any) -> int | None:
+    def noted(look: Any, reader: Any) -> tuple[int, int | None]:
         names.append(reader.name)
         return check_lines(look, reader)
 
