@@ -1,7 +1,7 @@
 # Needs only make and a Python 3.11 or newer with venv; the rest goes into .venv.
 
 PYTHON      ?= python3
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 3 --dist loadgroup
 BENCH_ARGS  ?=
 FAULTS_ARGS ?=
 TORTURE_ARGS ?=

@@ -21,8 +21,8 @@ class WatchState:
     """The state of one queue. `own` are paths relative to the root that are never subjects.
 
     `tasks` are directories to be watched (the watch of the one above and a name, or `ANCHORED` and
-    a path), `polled` those that cannot be, `cookies` names that were asked by, `lost` the watches
-    of what was moved out of the root.
+    a path), `polled` those that cannot be, `to_poll` those of them that are on the list, `cookies`
+    names that were asked by, `lost` the watches of what was moved out of the root.
     """
 
     def __init__(self, own: frozenset[bytes]) -> None:
@@ -32,6 +32,7 @@ class WatchState:
         self.newcomers = Newcomers()
         self.tasks: deque[tuple[int, bytes]] = deque()
         self.polled: set[bytes] = set()
+        self.to_poll: set[bytes] = set()
         self.twice: set[bytes] = set()
         self.cookies: list[bytes] = []
         self.root_wd = self.cookie_wd = -1

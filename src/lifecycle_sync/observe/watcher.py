@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 _VISITS = 32
 # What came is looked at when nothing has happened for so long.
 _QUIET_SECONDS = 0.01
+# Between two polls lies so many times what one took: most of the time is left to all else, however
+# much cannot be watched.
+_POLL_REST = 4
 _AWAY = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
@@ -57,8 +60,9 @@ class WatchCounts:
 class Watcher:
     """Watches `root`, an absolute path. `on_dirt` is called, from its thread, when there is some.
 
-    `own` are paths relative to the root that are never subjects. `poll_seconds` is how often what
-    cannot be watched is called dirty, and tried again.
+    `own` are paths relative to the root that are never subjects. `poll_seconds` is the time between
+    two polls, in which what cannot be watched is called dirty, and tried again; it is longer where
+    a poll takes long.
     """
 
     def __init__(
@@ -90,7 +94,8 @@ class Watcher:
         self._state = WatchState(own)
         self._limit = False
         self._poll_wanted = False
-        self._polled_at = time.monotonic()
+        self._next_poll = time.monotonic() + poll_seconds
+        self._poll_began: float | None = None
 
     # -- for others ------------------------------------------------------------------------
 
@@ -229,7 +234,7 @@ class Watcher:
         if state.waits:
             return LIMBO_SECONDS / 2
         if state.polled:
-            return max(0.0, self._polled_at + self._poll_seconds - time.monotonic())
+            return max(0.0, self._next_poll - time.monotonic())
         return None
 
     def _look_at_newcomers(self) -> None:
@@ -297,6 +302,7 @@ class Watcher:
         except LifecycleError:
             # The root is not there: who follows it finds out and says so.
             tasks.clear()
+            self._state.to_poll.clear()
             self._state.root_gone = True
             with self._lock:
                 self._state.dirt.folder(b"")
@@ -306,6 +312,12 @@ class Watcher:
     def _visit(self, descent: Descent, parent: int, name: bytes) -> None:
         """Watch a directory, call it dirty, and put those in it on the list."""
         state = self._state
+        if parent == ANCHORED:
+            state.to_poll.discard(name)
+            over, _, last = name.rpartition(b"/")
+            if name and (wd := state.watch_of(over)) is not None:
+                # The one above is watched by now: this one hangs on it.
+                parent, name = wd, last
         above = b"" if parent == ANCHORED else state.tree.path(parent)
         if above is None:
             return
@@ -333,10 +345,13 @@ class Watcher:
             return
         if not path and PRIVATE_DIRECTORY in below:
             below.remove(PRIVATE_DIRECTORY)
+        prefix = path + b"/" if path else b""
+        if state.to_poll:
+            # Those have their turn anyway: else each is visited once for each one above it.
+            below = [each for each in below if prefix + each not in state.to_poll]
         if wd is not None:
             state.tasks.extend((wd, each) for each in below)
         else:
-            prefix = path + b"/" if path else b""
             state.tasks.extend((ANCHORED, prefix + each) for each in below)
 
     def _watch(self, fd: int, path: bytes) -> int | None:
@@ -414,20 +429,23 @@ class Watcher:
     def _poll(self) -> None:
         """Put what cannot be watched on the list when it is time, or when somebody asks."""
         state = self._state
-        due = time.monotonic() - self._polled_at >= self._poll_seconds
-        if not (due or self._poll_wanted) or state.tasks:
+        if state.tasks:
+            return
+        now = time.monotonic()
+        if self._poll_began is not None:
+            took, self._poll_began = now - self._poll_began, None
+            self._next_poll = now + max(self._poll_seconds, _POLL_REST * took)
+        if not self._poll_wanted and now < self._next_poll:
             return
         self._poll_wanted = False
         if not state.polled:
             return
-        self._polled_at = time.monotonic()
+        self._poll_began = now
         self._limit = False
         if len(state.polled) > len(state.twice):
             # What comes and goes there is never seen to.
             with self._lock:
                 state.dirt.unseen = True
-        for path in sorted(state.polled, reverse=True):
-            parent, _, name = path.rpartition(b"/")
-            # Where the one above is watched by now, this one hangs on it.
-            wd = state.watch_of(parent) if path else None
-            state.tasks.append((ANCHORED, path) if wd is None else (wd, name))
+        state.to_poll = set(state.polled)
+        # The last is visited first, so that it is before those in it.
+        state.tasks.extend((ANCHORED, path) for path in sorted(state.polled, reverse=True))
