@@ -104,3 +104,11 @@ def test_between_polls_is_more_time_than_they_take(tmp_path):
     polls = [begun[start : start + DEPTH] for start in range(0, 3 * DEPTH, DEPTH)]
     for before, after in pairwise(polls):
         assert after[0] - before[-1] > 3 * (before[-1] - before[0])
+
+
+@pytest.mark.parametrize("watch_limit", [1, None])
+def test_what_the_watcher_waits_for_is_no_part_of_what_a_poll_took(polled, watch_limit):
+    """Nothing happens after it: for an hour, or for ever where all is watched now."""
+    polled.faults.watch_limit = watch_limit
+    polled.poll()
+    until(lambda: polled.watcher._poll_began is None)

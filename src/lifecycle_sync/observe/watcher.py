@@ -36,9 +36,10 @@ _log = logging.getLogger(__name__)
 _VISITS = 32
 # What came is looked at when nothing has happened for so long.
 _QUIET_SECONDS = 0.01
-# Between two polls lies so many times what one took: most of the time is left to all else, however
-# much cannot be watched.
+# Between two polls lies so many times what one took, and so many seconds at most: most of the time
+# is left to all else, however much cannot be watched.
 _POLL_REST = 4
+_POLL_REST_SECONDS = 300.0
 _AWAY = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
@@ -205,6 +206,8 @@ class Watcher:
         self._poll()
         if state.tasks:
             self._visit_some()
+        if self._poll_began is not None and not state.tasks:
+            self._rest()
         if state.tasks or self._poll_wanted:
             return
         if not self._ready.is_set():
@@ -286,6 +289,7 @@ class Watcher:
             self._queue = self._new_queue()
             dirt, self._state = self._state.dirt, WatchState(self._own)
             self._state.dirt = dirt
+            self._poll_began = None
         self._begin()
 
     # -- watching --------------------------------------------------------------------------
@@ -426,15 +430,21 @@ class Watcher:
 
     # -- polling ---------------------------------------------------------------------------
 
+    def _rest(self) -> None:
+        """A poll is over: say when the next one is due. Called before there is anything to wait
+        for, which is no part of what it took."""
+        assert self._poll_began is not None
+        now = time.monotonic()
+        took, self._poll_began = now - self._poll_began, None
+        rest = min(_POLL_REST * took, _POLL_REST_SECONDS)
+        self._next_poll = now + max(self._poll_seconds, rest)
+
     def _poll(self) -> None:
         """Put what cannot be watched on the list when it is time, or when somebody asks."""
         state = self._state
         if state.tasks:
             return
         now = time.monotonic()
-        if self._poll_began is not None:
-            took, self._poll_began = now - self._poll_began, None
-            self._next_poll = now + max(self._poll_seconds, _POLL_REST * took)
         if not self._poll_wanted and now < self._next_poll:
             return
         self._poll_wanted = False

@@ -41,6 +41,7 @@ class QueueFaults:
 class _FaultyInotify(Inotify):
     def __init__(self, faults: QueueFaults) -> None:
         self._faults = faults
+        self._watched: dict[tuple[int, int], int] = {}
         super().__init__()
 
     def close(self) -> None:
@@ -48,12 +49,15 @@ class _FaultyInotify(Inotify):
         super().close()
 
     def watch(self, dir_fd: int, mask: int = DIRECTORY_MASK) -> int:
-        wd = super().watch(dir_fd, mask)
+        # As the kernel does it: what is refused makes no watch, and so no event.
+        status = os.fstat(dir_fd)
+        inode = status.st_dev, status.st_ino
         limit = self._faults.watch_limit
         watches = self._faults.watches
-        if limit is not None and (id(self), wd) not in watches and len(watches) >= limit:
-            super().unwatch(wd)
+        known = (id(self), self._watched.get(inode, -1)) in watches
+        if limit is not None and not known and len(watches) >= limit:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        wd = self._watched[inode] = super().watch(dir_fd, mask)
         watches.add((id(self), wd))
         return wd
 
