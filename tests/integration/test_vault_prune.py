@@ -16,13 +16,13 @@ from lifecycle_sync.cancel import CancelToken
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultError
 from lifecycle_sync.model.event import PrunedEvent, StateEvent, VersionEvent
 from lifecycle_sync.model.file import LifecycleState
-from lifecycle_sync.vault import compaction, manifest, sealing
+from lifecycle_sync.vault import compaction, manifest, sealing, verify_manifests
 from lifecycle_sync.vault import needed as needed_
 from lifecycle_sync.vault import prune as pruning
 from lifecycle_sync.vault.contents import Contents
 from lifecycle_sync.vault.copying_out import stand_in
 from lifecycle_sync.vault.events import encode_event
-from lifecycle_sync.vault.format import decode_format
+from lifecycle_sync.vault.format import decode_format, manifest_path
 from lifecycle_sync.vault.index_live import Lines
 from lifecycle_sync.vault.manifest import Header, ManifestReader
 from lifecycle_sync.vault.needed import Needed
@@ -125,6 +125,52 @@ def test_verify_counts_the_versions_that_are_kept(house):
     house.lose_index()
     with house.open() as vault:
         assert vault.verify().versions == 2
+
+
+def test_two_checkpoints_that_did_not_know_of_each_other_say_each_line_once(house, tmp_path):
+    second = os.fspath(tmp_path / "second.db")
+    with house.open() as one, house.open(index_path=second, writer="second") as two:
+        for number in range(4):
+            house.store(one, {b"%d" % number: noise(number)})
+        two.refresh()
+        for it in (one, two):
+            it.catalogue.write_checkpoint()
+        one.refresh()
+        one.catalogue.remove(one.catalogue.superseded())
+        assert [it.verify().versions for it in (one, two)] == [4, 4]
+        house.clock.advance(1)
+        third = one.catalogue.write_checkpoint()
+        assert len(list(one.events([third]))) == 4
+
+
+def test_what_a_verify_counted_before_others_pruned_does_not_stay(house, monkeypatch):
+    check_lines = verify_manifests._check_lines
+    pruned: list[bytes] = []
+
+    def meanwhile(look, reader):
+        found = check_lines(look, reader)
+        if not pruned:
+            pruned.append(versions[0].version_id)
+            house.clock.advance(1)
+            with house.open() as other:
+                withdraw(other, pruned, house.clock.now_ns(), "asked")
+        return found
+
+    with house.open() as vault:
+        _, versions = house.store(vault, {b"a": noise(1), b"b": noise(2)})
+        monkeypatch.setattr(verify_manifests, "_check_lines", meanwhile)
+        vault.verify()
+        assert [vault.verify().versions for _ in range(2)] == [1, 1]
+
+
+def test_what_a_damaged_checkpoint_repeats_is_counted_where_it_stands(house):
+    with house.open() as vault:
+        for number in range(4):
+            house.store(vault, {b"%d" % number: noise(number)})
+        path = house.path / manifest_path(vault.catalogue.write_checkpoint())
+        assert vault.verify().versions == 4
+        flip(path, path.stat().st_size // 2)
+        assert [vault.verify().versions for _ in range(2)] == [4, 4]
 
 
 def test_nothing_is_deleted_before_its_grace_has_passed(house):

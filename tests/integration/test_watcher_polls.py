@@ -112,3 +112,14 @@ def test_what_the_watcher_waits_for_is_no_part_of_what_a_poll_took(polled, watch
     polled.faults.watch_limit = watch_limit
     polled.poll()
     until(lambda: polled.watcher._poll_began is None)
+
+
+def test_where_directories_contradict_each_other_all_is_watched_anew(polled):
+    watcher = polled.watcher
+    watcher.take()
+    watcher._state.in_doubt = True
+    watcher.poll_now()
+    until(lambda: watcher.counts.crawls == 2 and watcher.ready)
+    assert watcher.take().lost
+    assert watcher.counts.overflows == 0
+    assert not watcher._state.in_doubt

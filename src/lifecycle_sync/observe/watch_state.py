@@ -38,6 +38,8 @@ class WatchState:
         self.root_wd = self.cookie_wd = -1
         # The root was deleted or moved away: what watches tell is not about its path any more.
         self.root_gone = False
+        # Where directories are contradicts itself.
+        self.in_doubt = False
         # By the cookie of the event: what was moved away, and when it is given up.
         self._limbo: dict[int, tuple[int, float]] = {}
         self._limbo_events: list[RawEvent] = []
@@ -124,7 +126,7 @@ class WatchState:
 
     def place(self, wd: int, parent: int, name: bytes) -> None:
         """A watch has its place; what came from directories in limbo may have one, too."""
-        self.tree.place(wd, parent, name)
+        self.in_doubt = not self.tree.place(wd, parent, name) or self.in_doubt
         if self._limbo_events:
             events, self._limbo_events = self._limbo_events, []
             for event in events:

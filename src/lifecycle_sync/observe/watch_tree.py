@@ -62,9 +62,12 @@ class WatchTree:
     def child(self, wd: int, name: bytes) -> int | None:
         return self._children.get(wd, _NONE).get(name)
 
-    def place(self, wd: int, parent: int, name: bytes) -> None:
-        """Say where the directory of a watch, new or known, is now."""
+    def place(self, wd: int, parent: int, name: bytes) -> bool:
+        """Say where the directory of a watch, new or known, is now. False where it would lie in
+        itself, as a mount that goes makes it seem: then nothing is known for sure any more."""
         if wd in self._parents:
+            if self.is_above(wd, parent):
+                return False
             self._unlink(wd)
         self._parents[wd] = parent
         self._names[wd] = name
@@ -75,6 +78,7 @@ class WatchTree:
                 self._parents[other] = LIMBO
             siblings[name] = wd
         self._paths.clear()
+        return True
 
     def lose(self, wd: int) -> None:
         """The directory was moved away, and nobody knows where to."""

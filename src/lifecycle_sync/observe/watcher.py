@@ -197,6 +197,7 @@ class Watcher:
                 self._poll_wanted = self._poll_wanted or len(state.cookies) > asked
             self._count(len(events))
             if full:
+                self._counts = replace(self._counts, overflows=self._counts.overflows + 1)
                 self._start_anew()
                 state = self._state
             if state.dirt:
@@ -206,6 +207,14 @@ class Watcher:
         self._poll()
         if state.tasks:
             self._visit_some()
+        if state.in_doubt:
+            # Before anybody can take `lost`, as above.
+            self._ready.clear()
+            with self._lock:
+                state.dirt.lost = True
+            self._start_anew()
+            self._on_dirt()
+            return
         if self._poll_began is not None and not state.tasks:
             self._rest()
         if state.tasks or self._poll_wanted:
@@ -280,7 +289,6 @@ class Watcher:
     def _start_anew(self) -> None:
         """Events are missing, and with them perhaps the places of directories: all watches are
         made again. Who takes `lost` looks at everything once this is ready."""
-        self._counts = replace(self._counts, overflows=self._counts.overflows + 1)
         with self._lock:
             if self._queue is not None:
                 # Before there is another: two together could reach the limit.

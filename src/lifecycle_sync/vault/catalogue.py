@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from lifecycle_sync.clock import Clock
 from lifecycle_sync.errors import LifecycleError, VaultCorruptError, VaultKeyError
@@ -473,15 +473,21 @@ class Catalogue:
             there = self._known.keys() | self.damaged.keys()
             return {*followed, *self._index.vanished()} - repeated - there
 
-    def sources(self) -> list[str]:
-        """The fewest manifests that together say everything."""
+    def sources(self, unusable: Collection[str] = ()) -> list[str]:
+        """The fewest manifests that together say everything, as far as that goes without those that
+        are damaged or `unusable`."""
         with self._mutex:
             left = set(self._known)
+            said: set[str] = set()
             sources = []
             for name in sorted(self._known, reverse=True):
                 it = self._known[name]
-                whole = name in left and name not in self.damaged
-                if whole and it.covers and (it.covers & self._known.keys()) <= left:
+                whole = name in left and name not in self.damaged and name not in unusable
+                if not whole or not it.covers or it.covers <= said:
+                    # Two that did not know of each other may repeat the same, which may be gone.
+                    continue
+                if (it.covers & self._known.keys()) <= left:
                     sources.append(name)
                     left -= it.covers | {name}
+                    said |= it.covers
             return sorted([*sources, *(name for name in left if self._known[name].covers is None)])

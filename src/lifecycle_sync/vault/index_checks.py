@@ -68,15 +68,23 @@ class IndexChecks(IndexFile):
             )
 
     def note_checked(
-        self, place: str, names: Iterable[str], at_ns: int, *, detail: int | None = None
+        self,
+        place: str,
+        names: Iterable[str],
+        at_ns: int,
+        *,
+        detail: int | None = None,
+        claims: int = -1,
     ) -> None:
         """These files were read and are whole, as they were met; 0 takes that back. `detail` is a
-        number to be remembered with them."""
+        number to be remembered with them, where `claims` still are what they were when it was
+        found."""
         with self._use(write=True) as connection:
             connection.executemany(
-                "UPDATE checked SET at_ns = ?, detail = coalesce(?, detail)"
-                " WHERE place = ? AND name = ?",
-                ((at_ns, detail, place, name) for name in names),
+                "UPDATE checked SET at_ns = ?1, detail = CASE"
+                " WHEN ?2 IS NOT NULL AND ?3 = (SELECT claims FROM store) THEN ?2 ELSE detail END"
+                " WHERE place = ?4 AND name = ?5",
+                ((at_ns, detail, claims, place, name) for name in names),
             )
 
     def checked_ns(self, place: str, names: Sequence[str]) -> dict[str, int]:
@@ -118,9 +126,16 @@ class IndexChecks(IndexFile):
             ).fetchone()
         return CheckTotals(*row)
 
+    def claims(self) -> int:
+        """A number that changes when what manifests say of contents is to be looked at anew."""
+        with self._use() as connection:
+            found: int = connection.execute("SELECT claims FROM store").get
+        return found
+
     def forget_claims(self) -> None:
-        """What manifests say of contents is to be looked at anew."""
+        """What manifests say of contents is to be looked at anew, also by whoever is at it."""
         with self._use(write=True) as connection:
+            connection.execute("UPDATE store SET claims = claims + 1")
             connection.execute(
                 "UPDATE checked SET detail = NULL WHERE place = '' AND detail IS NOT NULL"
                 " AND name > 'manifests/' AND name < 'manifests0'"

@@ -24,9 +24,10 @@ _VALUES = 500
 Connection = Any
 
 _log = logging.getLogger("lifecycle_sync.vault")
-_FORM = 5
+_FORM = 6
 _SCHEMA = """
-CREATE TABLE store (id BLOB NOT NULL);
+-- `claims` counts how often what manifests say of contents was to be looked at anew.
+CREATE TABLE store (id BLOB NOT NULL, claims INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE manifest (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -149,7 +150,7 @@ class IndexFile:
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute("PRAGMA user_version").get == 0:
                 connection.execute(_SCHEMA)
-                connection.execute("INSERT INTO store VALUES (?)", (store_id,))
+                connection.execute("INSERT INTO store (id) VALUES (?)", (store_id,))
                 connection.execute(f"PRAGMA user_version={_FORM}")
             connection.execute("COMMIT")
             version = connection.execute("PRAGMA user_version").get

@@ -39,16 +39,20 @@ def check_manifests(look: Examination) -> None:
             if reader.header.store_id != look.vault.store_id:
                 raise VaultCorruptError("belongs to another store")
             # The same bytes say the same, so that their lines are looked at once.
+            claims = index.claims()
             versions = index.checked_detail(HERE, path)
             if versions is None or asks:
                 kept[name], versions = _check_lines(look, reader)
             else:
                 kept[name] = versions
             if path not in look.bad:
-                index.note_checked(HERE, [path], look.vault.now_ns(), detail=versions)
+                index.note_checked(
+                    HERE, [path], look.vault.now_ns(), detail=versions, claims=claims
+                )
         except VaultKeyError:
-            # Its bytes are right; what they say takes a key.
+            # Its bytes are right; what they say takes a key, or is remembered.
             look.unsure = True
+            kept[name] = index.checked_detail(HERE, path) or 0
             look.report.manifests += 1
             index.note_checked(HERE, [path], look.vault.now_ns())
         except VaultCorruptError as error:
@@ -63,7 +67,8 @@ def check_manifests(look: Examination) -> None:
             repeated |= reader.header.repeated
         look.step(1, size)
     # What a checkpoint repeats counts once.
-    look.report.versions = sum(kept.get(name, 0) for name in look.vault.catalogue.sources())
+    sources = look.vault.catalogue.sources(unusable=names - kept.keys())
+    look.report.versions = sum(kept.get(name, 0) for name in sources)
     # Nobody waits for them any more.
     repeated |= index.given_up().keys()
     for name in sorted(followed.keys() - names - repeated):
