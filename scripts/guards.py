@@ -422,5 +422,27 @@ PROOFS = [
         "tests/integration/test_reconciliation.py"
         "::test_what_moved_is_due_though_the_look_that_finds_out_adds_nothing",
     ),
+    Proof(
+        "no watch is placed in itself",
+        f"{_PACKAGE}/observe/watch_tree.py",
+        "            if self.is_above(wd, parent):\n",
+        "            if False:\n",
+        "tests/unit/test_watch_tree.py::test_nothing_is_placed_in_itself",
+    ),
+    Proof(
+        "what contradicts itself is watched anew",
+        f"{_PACKAGE}/observe/watcher.py",
+        "        if state.in_doubt:\n",
+        "        if False:\n",
+        "tests/integration/test_watcher_polls.py"
+        "::test_where_directories_contradict_each_other_all_is_watched_anew",
+    ),
+    Proof(
+        "polls leave time to all else",
+        f"{_PACKAGE}/observe/watcher.py",
+        "        rest = min(_POLL_REST * took, _POLL_REST_SECONDS)\n",
+        "        rest = 0.0\n",
+        "tests/integration/test_watcher_polls.py::test_between_polls_is_more_time_than_they_take",
+    ),
     *guards_vault.PROOFS,
 ]

@@ -167,6 +167,22 @@ PROOFS = [
         f"{_GONE}::test_what_comes_back_while_it_is_looked_for_is_relied_on_no_more_than_before",
     ),
     Proof(
+        "checkpoints that did not know of each other say a line once",
+        f"{_PACKAGE}/vault/catalogue.py",
+        " or it.covers <= said",
+        "",
+        "tests/integration/test_vault_prune.py"
+        "::test_two_checkpoints_that_did_not_know_of_each_other_say_each_line_once",
+    ),
+    Proof(
+        "what was counted before others pruned is not remembered",
+        f"{_PACKAGE}/vault/index_checks.py",
+        " AND ?3 = (SELECT claims FROM store)",
+        "",
+        "tests/integration/test_vault_prune.py"
+        "::test_what_a_verify_counted_before_others_pruned_does_not_stay",
+    ),
+    Proof(
         "a checkpoint says where lay what is needed and may come back",
         f"{_PACKAGE}/vault/compaction.py",
         "        if sha256 in self._awaited:\n",
