@@ -329,9 +329,10 @@ class RootFollower:
         if not verdict.passed:
             keeper.note("root", verdict)
             return False
-        keeper.note("root", None)
         self._dirt.add(keeper.stop())
         self._note_lost()
+        # Last: who sees that it is back sees, too, that it is to be looked at.
+        keeper.note("root", None)
         keeper.start()
         return True
 
